@@ -1,0 +1,62 @@
+//! Ward's carrier. It moves bytes between parties by name and decides nothing: what a message means, and whether it is
+//! to be believed, is `protocol`'s.
+//!
+//! - [`subject`]: the one place that spells a subject.
+//! - [`link`]: a party's connection, mutual TLS 1.3 with the hybrid post-quantum key exchange, and its errors in words.
+//! - [`board`]: write once, follow, read by name.
+//! - [`operator`]: makes the board, purges it.
+//! - [`watch`]: sees who writes what to whom, and no payload.
+//! - [`permissions`]: the broker's configuration.
+//! - [`install`]: finds or installs nats-server.
+//! - [`broker`]: runs it.
+//!
+//! A party writes a message, and follows what is written to it:
+//!
+//! ```no_run
+//! use nats::{Board, Link};
+//! use protocol::{Address, Kind, MessageName, RoundNo, SessionTag};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! certs::install_provider()?;
+//! let credentials = certs::Credentials::load("home/alice")?;
+//! let link = Link::connect(&"localhost:4222".parse()?, &credentials).await?;
+//! let board = Board::new(link);
+//!
+//! let address = Address {
+//!     session: SessionTag([7; 16]),
+//!     round: RoundNo(1),
+//!     from: "alice".parse()?,
+//!     to: "server".parse()?,
+//!     kind: Kind::Share,
+//!     name: MessageName([9; 16]),
+//! };
+//! board.publish(&address, "sealed".into()).await?;
+//!
+//! let mut inbox = board.follow().await?;
+//! loop {
+//!     let delivery = inbox.next().await?;
+//!     println!("{} bytes from {}", delivery.payload.len(), delivery.address.from);
+//!     // Only once its effects are stored:
+//!     delivery.ack().await;
+//! }
+//! # }
+//! ```
+
+pub mod board;
+pub mod broker;
+pub mod install;
+pub mod link;
+pub mod operator;
+pub mod permissions;
+mod refusal;
+pub mod subject;
+pub mod watch;
+
+pub use board::{Board, BoardError, Delivery, Inbox, Published};
+pub use broker::{Broker, BrokerError, exec_tied};
+pub use install::{Binary, InstallError, find_or_install};
+pub use link::{CallError, Endpoint, EndpointError, Link, LinkError};
+pub use operator::Operator;
+pub use permissions::BrokerSettings;
+pub use subject::SubjectError;
+pub use watch::{Seen, Watcher};

@@ -1,0 +1,166 @@
+//! What only the operator identity may do: make the stream and the consumers, and purge.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, Config, DeliverPolicy};
+use async_nats::jetstream::stream;
+use futures::{StreamExt, TryStreamExt};
+use protocol::{Kind, Name, RoundNo, SessionTag};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::board::{Board, BoardError, Inbox};
+use crate::link::{CallError, Link};
+use crate::subject;
+
+/// The largest message on the board, headers included: the broker's own limit.
+const MAX_MESSAGE: i32 = 1 << 20;
+/// The shortest that nats-server takes; nothing of Ward's carries a message id.
+const DUPLICATE_WINDOW: Duration = Duration::from_millis(100);
+/// How long the broker waits for an acknowledgement before it delivers again. A party that comes back resets its
+/// consumer, so this only has to be longer than the longest time between reading and storing.
+const ACK_WAIT: Duration = Duration::from_secs(600);
+/// Consumers made at a time.
+const AT_A_TIME: usize = 32;
+
+/// nats-server's code for a stream of that name with other settings.
+const STREAM_DIFFERS: u64 = 10_058;
+/// nats-server's code for a consumer that is not there.
+const NO_CONSUMER: u64 = 10_014;
+
+/// What only `ward broker` does.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    link: Link,
+}
+
+#[derive(Deserialize)]
+struct Purged {
+    purged: u64,
+}
+
+impl Operator {
+    /// Works over the operator's link; any other is refused by the broker at the first call.
+    pub fn new(link: Link) -> Self {
+        Self { link }
+    }
+
+    /// Makes the board, or gives an existing one these settings.
+    pub async fn make_stream(&self) -> Result<(), CallError> {
+        let config = stream_config();
+        match self.link.api::<Value>(subject::stream_create(), &config).await {
+            Err(CallError::Broker { code: STREAM_DIFFERS, .. }) => {
+                self.link.api::<Value>(subject::stream_update(), &config).await.map(drop)
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// Makes the consumer of one party; does nothing if it is there.
+    pub async fn make_consumer(&self, name: &Name) -> Result<(), CallError> {
+        self.create(name.as_str(), &pull_config(name, subject::consumer_filters(name).into())).await
+    }
+
+    /// Makes the consumers of all parties anew, from the board's first message. For the start of the broker: one that
+    /// lost writes gives sequence numbers out again, and a consumer that is ahead of them would deliver nothing.
+    pub async fn remake_consumers(&self, names: &[Name]) -> Result<(), CallError> {
+        futures::stream::iter(names)
+            .map(Ok)
+            .try_for_each_concurrent(AT_A_TIME, async |name| {
+                self.remove_consumer(name).await?;
+                self.make_consumer(name).await
+            })
+            .await
+    }
+
+    /// Deletes the consumer of a party that left; does nothing if there is none.
+    pub async fn remove_consumer(&self, name: &Name) -> Result<(), CallError> {
+        self.delete(name.as_str()).await
+    }
+
+    /// Makes the headers-only consumer that [`crate::Watcher`]s listen to, from now on. For the start of the broker.
+    pub async fn make_watch_consumer(&self) -> Result<(), CallError> {
+        self.delete(subject::WATCH_CONSUMER).await?;
+        let config = Config {
+            durable_name: Some(subject::WATCH_CONSUMER.into()),
+            deliver_subject: Some(subject::WATCH.into()),
+            deliver_policy: DeliverPolicy::New,
+            ack_policy: AckPolicy::None,
+            filter_subject: subject::BOARD.into(),
+            headers_only: true,
+            ..Config::default()
+        };
+        self.create(subject::WATCH_CONSUMER, &config).await
+    }
+
+    /// Follows every Announce, Result and Abort addressed to all, from the board's first message, with a consumer of the
+    /// operator's own. Check the signature before you purge.
+    pub async fn follow_outcomes(&self) -> Result<Inbox, BoardError> {
+        let me = self.link.name();
+        self.delete(me.as_str()).await?;
+        self.create(me.as_str(), &pull_config(me, subject::outcome_filters().into())).await?;
+        Board::new(self.link.clone()).follow().await
+    }
+
+    /// Deletes a round's shares, chunks and sums: after its Result or Abort. Returns how many messages went.
+    pub async fn purge_round_bulk(&self, session: SessionTag, round: RoundNo) -> Result<u64, CallError> {
+        let kinds = [Kind::Share, Kind::Chunk, Kind::MaskedSum, Kind::MaskSum];
+        futures::stream::iter(kinds)
+            .then(|kind| self.purge(subject::of_kind(session, round, kind)))
+            .try_fold(0, |total, purged| std::future::ready(Ok(total + purged)))
+            .await
+    }
+
+    /// Deletes everything of a session: after its end. Returns how many messages went.
+    pub async fn purge_session(&self, session: SessionTag) -> Result<u64, CallError> {
+        self.purge(subject::of_session(session)).await
+    }
+
+    async fn purge(&self, filter: String) -> Result<u64, CallError> {
+        let answer: Purged = self.link.api(subject::stream_purge(), &json!({ "filter": filter })).await?;
+        Ok(answer.purged)
+    }
+
+    async fn create(&self, consumer: &str, config: &Config) -> Result<(), CallError> {
+        let body = json!({ "stream_name": subject::STREAM, "config": config });
+        self.link.api::<Value>(subject::consumer_create(consumer), &body).await.map(drop)
+    }
+
+    async fn delete(&self, consumer: &str) -> Result<(), CallError> {
+        match self.link.api::<Value>(subject::consumer_delete(consumer), &json!({})).await {
+            Err(CallError::Broker { code: NO_CONSUMER, .. }) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+}
+
+/// One message per subject, and the second write refused rather than the first forgotten.
+fn stream_config() -> stream::Config {
+    stream::Config {
+        name: subject::STREAM.into(),
+        description: Some("Ward's board: each message is written once under a name of its own".into()),
+        subjects: vec![subject::BOARD.into()],
+        storage: stream::StorageType::File,
+        discard: stream::DiscardPolicy::New,
+        discard_new_per_subject: true,
+        max_messages_per_subject: 1,
+        max_message_size: MAX_MESSAGE,
+        duplicate_window: DUPLICATE_WINDOW,
+        allow_direct: true,
+        num_replicas: 1,
+        ..stream::Config::default()
+    }
+}
+
+fn pull_config(name: &Name, filter_subjects: Vec<String>) -> Config {
+    Config {
+        durable_name: Some(name.to_string()),
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::All,
+        ack_wait: ACK_WAIT,
+        // A party stores many messages at once and acknowledges the last: no limit may stop the flow before that.
+        max_ack_pending: -1,
+        filter_subjects,
+        ..Config::default()
+    }
+}

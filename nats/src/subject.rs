@@ -1,0 +1,192 @@
+//! Every subject that Ward speaks, listens to or permits: no other file spells one.
+//!
+//! A message's subject is `ward.<session>.<round>.<from>.<to>.<kind>.<name>` (design, section 6).
+
+use protocol::{Address, Kind, MessageName, Name, RoundNo, SessionTag, To};
+
+/// The one stream: the board.
+pub const STREAM: &str = "WARD";
+/// What the stream stores: every subject of seven tokens that begins with `ward`.
+pub const BOARD: &str = "ward.*.*.*.*.*.*";
+/// What a monitor may subscribe to: everything of Ward's, stored or not.
+pub const EVERYTHING: &str = "ward.>";
+/// Where the headers-only consumer delivers to.
+pub const WATCH: &str = "_WATCH.ward";
+/// The headers-only consumer's name; no party can be called so, names have no capitals.
+pub const WATCH_CONSUMER: &str = "WATCH";
+/// The whole JetStream API: the operator's.
+pub const API: &str = "$JS.API.>";
+
+/// A subject that is no message's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{subject}` is no subject of a message: {rule} in ward.<session>.<round>.<from>.<to>.<kind>.<name>")]
+pub struct SubjectError {
+    subject: String,
+    rule: &'static str,
+}
+
+/// The subject of the message at `address`.
+pub fn subject(address: &Address) -> String {
+    let Address { session, round, from, to, kind, name } = address;
+    format!("ward.{session}.{round}.{from}.{to}.{kind}.{name}")
+}
+
+/// The address that `subject` spells. Only the spelling of [`subject`] itself is accepted, so one address has one subject.
+pub fn parse(subject: &str) -> Result<Address, SubjectError> {
+    let wrong = |rule| SubjectError { subject: subject.chars().take(200).collect(), rule };
+    let tokens: Vec<&str> = subject.split('.').collect();
+    let ["ward", session, round, from, to, kind, name] = tokens[..] else {
+        return Err(wrong("there are seven parts"));
+    };
+    let address = Address {
+        session: session.parse::<SessionTag>().map_err(|_| wrong("the session is 32 hex digits"))?,
+        round: RoundNo(round.parse().map_err(|_| wrong("the round is a number"))?),
+        from: from.parse().map_err(|_| wrong("the sender is a party's name"))?,
+        to: to.parse().map_err(|_| wrong("the receiver is a party's name or `all`"))?,
+        kind: kind.parse().map_err(|_| wrong("the kind is one of the protocol's"))?,
+        name: name.parse::<MessageName>().map_err(|_| wrong("the name is 32 hex digits"))?,
+    };
+    if self::subject(&address) == subject { Ok(address) } else { Err(wrong("numbers and digits have one spelling")) }
+}
+
+/// What the consumer of `me` delivers: what is addressed to it and to everybody.
+pub fn consumer_filters(me: &Name) -> [String; 2] {
+    [format!("ward.*.*.*.{me}.*.*"), format!("ward.*.*.*.{}.*.*", To::All)]
+}
+
+/// What the operator's own consumer delivers: sessions that open, and rounds and sessions that end.
+pub fn outcome_filters() -> [String; 3] {
+    [Kind::Announce, Kind::Result, Kind::Abort].map(|kind| format!("ward.*.*.*.{}.{kind}.*", To::All))
+}
+
+/// All messages of one kind in one round.
+pub fn of_kind(session: SessionTag, round: RoundNo, kind: Kind) -> String {
+    format!("ward.{session}.{round}.*.*.{kind}.*")
+}
+
+/// All messages of one session.
+pub fn of_session(session: SessionTag) -> String {
+    format!("ward.{session}.*.*.*.*.*")
+}
+
+/// What `me` may publish: messages from itself, of any session, round, receiver, kind and name.
+pub fn publishable(me: &Name) -> String {
+    format!("ward.*.*.{me}.*.*.*")
+}
+
+/// The first token of the subjects that answers to `me` come to.
+pub fn inbox_prefix(me: &Name) -> String {
+    format!("_INBOX_{me}")
+}
+
+/// All subjects that answers to `me` come to.
+pub fn inbox(me: &Name) -> String {
+    format!("{}.>", inbox_prefix(me))
+}
+
+/// Asks about a consumer.
+pub fn consumer_info(consumer: &str) -> String {
+    format!("$JS.API.CONSUMER.INFO.{STREAM}.{consumer}")
+}
+
+/// Asks a consumer for its next messages.
+pub fn consumer_next(consumer: &str) -> String {
+    format!("$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{consumer}")
+}
+
+/// Moves a consumer back to what was acknowledged.
+pub fn consumer_reset(consumer: &str) -> String {
+    format!("$JS.API.CONSUMER.RESET.{STREAM}.{consumer}")
+}
+
+/// Acknowledges what a consumer delivered.
+pub fn consumer_ack(consumer: &str) -> String {
+    format!("$JS.ACK.{STREAM}.{consumer}.>")
+}
+
+/// Makes a consumer.
+pub fn consumer_create(consumer: &str) -> String {
+    format!("$JS.API.CONSUMER.CREATE.{STREAM}.{consumer}")
+}
+
+/// Deletes a consumer.
+pub fn consumer_delete(consumer: &str) -> String {
+    format!("$JS.API.CONSUMER.DELETE.{STREAM}.{consumer}")
+}
+
+/// Makes the stream.
+pub fn stream_create() -> String {
+    format!("$JS.API.STREAM.CREATE.{STREAM}")
+}
+
+/// Changes the stream's settings.
+pub fn stream_update() -> String {
+    format!("$JS.API.STREAM.UPDATE.{STREAM}")
+}
+
+/// Deletes messages from the stream.
+pub fn stream_purge() -> String {
+    format!("$JS.API.STREAM.PURGE.{STREAM}")
+}
+
+/// Reads the message with `subject` by its name.
+pub fn direct_get(subject: &str) -> String {
+    format!("$JS.API.DIRECT.GET.{STREAM}.{subject}")
+}
+
+/// What a server may read by name: whatever is addressed to it.
+pub fn readable_by_server(me: &Name) -> String {
+    direct_get(&format!("ward.*.*.*.{me}.*.*"))
+}
+
+/// What the hospital may read by name: the Shares and chunks addressed to `server`.
+pub fn readable_by_hospital(server: &Name) -> [String; 2] {
+    [Kind::Share, Kind::Chunk].map(|kind| direct_get(&format!("ward.*.*.*.{server}.{kind}.*")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn address() -> Address {
+        Address {
+            session: SessionTag([0xab; 16]),
+            round: RoundNo(7),
+            from: "alice".parse().unwrap(),
+            to: To::All,
+            kind: Kind::MaskedSum,
+            name: MessageName([1; 16]),
+        }
+    }
+
+    #[test]
+    fn an_address_comes_back_from_its_subject() {
+        let text = subject(&address());
+        assert_eq!(
+            text,
+            "ward.abababababababababababababababab.7.alice.all.maskedsum.01010101010101010101010101010101"
+        );
+        assert_eq!(parse(&text), Ok(address()));
+    }
+
+    #[test]
+    fn only_the_one_spelling_is_accepted() {
+        let good = subject(&address());
+        for (from, to) in [
+            ("ward.", "Ward."),
+            (".7.", ".07."),
+            (".7.", ".+7."),
+            (".7.", ".4294967296."),
+            ("abab", "ABab"),
+            (".alice.", ".all."),
+            (".alice.", ".Alice."),
+            (".all.", ".a b."),
+            (".maskedsum.", ".sum."),
+            ("0101", "010"),
+            ("ward.", "ward.x."),
+        ] {
+            assert!(parse(&good.replacen(from, to, 1)).is_err(), "{from} -> {to}");
+        }
+    }
+}

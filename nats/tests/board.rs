@@ -1,0 +1,182 @@
+//! The board over a real broker: written once, read by name, followed through losses and restarts.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::time::Duration;
+
+use nats::{BoardError, CallError, Operator, Published};
+use protocol::Kind;
+use support::{Home, PATIENCE, address, next};
+use tokio::time::Instant;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_written_once_and_read_by_its_name() {
+    let home = Home::new();
+    let broker = home.start(None).await;
+    home.operator(&broker).await;
+    let alice = home.board(&broker, "alice").await;
+    let server = home.board(&broker, "server").await;
+    let at = address(1, "alice", "server", Kind::Share, 1);
+
+    assert_eq!(server.read(&at).await.unwrap(), None);
+    assert_eq!(alice.publish(&at, "first".into()).await.unwrap(), Published::New);
+    assert_eq!(alice.publish(&at, "second".into()).await.unwrap(), Published::Already);
+    assert_eq!(server.read(&at).await.unwrap().unwrap(), "first");
+    assert!(alice.read(&at).await.unwrap_err().is_refused());
+
+    let too_large = alice.publish(&address(1, "alice", "server", Kind::Chunk, 2), vec![0; 1 << 20].into()).await;
+    assert!(matches!(too_large, Err(BoardError::Call(CallError::TooLarge { .. }))), "{too_large:?}");
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_acknowledged_comes_again_at_once_and_in_order() {
+    let home = Home::new();
+    let broker = home.start(None).await;
+    home.operator(&broker).await;
+    let alice = home.board(&broker, "alice").await;
+    for number in 1..=5 {
+        alice.publish(&address(1, "alice", "bob", Kind::Share, number), vec![number].into()).await.unwrap();
+    }
+
+    let bob = home.board(&broker, "bob").await;
+    let mut inbox = bob.follow().await.unwrap();
+    for number in 1..=5 {
+        let delivery = next(&mut inbox).await;
+        assert_eq!(delivery.payload, vec![number]);
+        // Acknowledges 1 and 2 as well.
+        if number == 3 {
+            delivery.ack().await;
+        }
+    }
+    // The answer to any request comes after the acknowledgement was read.
+    bob.link().ask(&nats::subject::consumer_info("bob"), "".into()).await.unwrap();
+    drop((inbox, bob));
+
+    let start = Instant::now();
+    let mut inbox = home.board(&broker, "bob").await.follow().await.unwrap();
+    for number in 4..=5 {
+        let delivery = next(&mut inbox).await;
+        assert_eq!((delivery.payload.as_ref(), &delivery.address), ([number].as_slice(), &address(1, "alice", "bob", Kind::Share, number)));
+        delivery.ack().await;
+    }
+    // By CONSUMER.RESET, not by the ack wait of minutes.
+    assert!(start.elapsed() < Duration::from_secs(30));
+    alice.publish(&address(1, "alice", "all", Kind::Result, 6), "6".into()).await.unwrap();
+    assert_eq!(next(&mut inbox).await.payload, "6");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parties_wait_for_a_board_that_is_not_there_yet() {
+    let home = Home::new();
+    let broker = home.start(None).await;
+    let alice = home.board(&broker, "alice").await;
+    let bob = home.board(&broker, "bob").await;
+    let at = address(1, "alice", "bob", Kind::Key, 1);
+
+    let soon = Instant::now() + Duration::from_millis(300);
+    let early = alice.publish_until(&at, "x".into(), soon).await;
+    assert!(matches!(&early, Err(BoardError::TimedOut { last }) if last.contains("ward broker")), "{early:?}");
+
+    let writing = tokio::spawn({
+        let (alice, at) = (alice.clone(), at.clone());
+        async move { alice.publish(&at, "x".into()).await }
+    });
+    let following = tokio::spawn(async move { next(&mut bob.follow().await.unwrap()).await.payload });
+    home.operator(&broker).await;
+    assert!(matches!(tokio::time::timeout(PATIENCE, writing).await.unwrap().unwrap(), Ok(Published::New)));
+    assert_eq!(tokio::time::timeout(PATIENCE, following).await.unwrap().unwrap(), "x");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn junk_is_skipped_and_does_not_acknowledge_what_is_open() {
+    let home = Home::new();
+    let broker = home.start(None).await;
+    home.operator(&broker).await;
+    let alice = home.board(&broker, "alice").await;
+    let mut inbox = home.board(&broker, "bob").await.follow().await.unwrap();
+
+    alice.publish(&address(1, "alice", "bob", Kind::Share, 1), "1".into()).await.unwrap();
+    alice.link().ask("ward.no.session.alice.bob.junk.x", "junk".into()).await.unwrap();
+    alice.publish(&address(1, "alice", "bob", Kind::Share, 2), "2".into()).await.unwrap();
+    for expected in ["1", "2"] {
+        assert_eq!(next(&mut inbox).await.payload, expected);
+    }
+    drop(inbox);
+    let mut inbox = home.board(&broker, "bob").await.follow().await.unwrap();
+    assert_eq!(next(&mut inbox).await.payload, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_chunks_at_once_all_arrive() {
+    let home = Home::new();
+    let broker = home.start(None).await;
+    home.operator(&broker).await;
+    let alice = home.board(&broker, "alice").await;
+    let mut inbox = home.board(&broker, "server").await.follow().await.unwrap();
+    let writers: Vec<_> = (0..80)
+        .map(|number| {
+            let alice = alice.clone();
+            let at = address(1, "alice", "server", Kind::Chunk, number);
+            tokio::spawn(async move { alice.publish(&at, vec![number; 512 << 10].into()).await.unwrap() })
+        })
+        .collect();
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 80 {
+        let delivery = next(&mut inbox).await;
+        assert_eq!(delivery.payload.len(), 512 << 10);
+        seen.insert(delivery.payload[0]);
+        delivery.ack().await;
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_killed_and_started_again_loses_nobody() {
+    let home = Home::new();
+    let mut broker = home.start(None).await;
+    home.operator(&broker).await;
+    let alice = home.board(&broker, "alice").await;
+    let mut inbox = home.board(&broker, "bob").await.follow().await.unwrap();
+    alice.publish(&address(1, "alice", "bob", Kind::Share, 1), "1".into()).await.unwrap();
+    let before = next(&mut inbox).await;
+
+    let port = broker.endpoint().port;
+    let pid = rustix::process::Pid::from_raw(broker.pid().unwrap().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    broker.ended().await.unwrap();
+    let writing = tokio::spawn({
+        let alice = alice.clone();
+        async move { alice.publish(&address(1, "alice", "bob", Kind::Share, 2), "2".into()).await }
+    });
+    let broker = home.start(Some(port)).await;
+    home.operator(&broker).await;
+
+    assert_eq!(writing.await.unwrap().unwrap(), Published::New);
+    // An acknowledgement from before the restart is void: the consumer begins anew.
+    before.ack().await;
+    let first = next(&mut inbox).await;
+    assert_eq!(first.payload, "1");
+    first.ack().await;
+    let mut payload = next(&mut inbox).await.payload;
+    // The consumer was made anew after the reconnection, or before it: then what was open comes once more.
+    while payload != "2" {
+        payload = next(&mut inbox).await.payload;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_made_anew_begins_at_the_first_message() {
+    let home = Home::new();
+    let broker = home.start(None).await;
+    let operator: Operator = home.operator(&broker).await;
+    let alice = home.board(&broker, "alice").await;
+    let mut inbox = home.board(&broker, "bob").await.follow().await.unwrap();
+    alice.publish(&address(1, "alice", "bob", Kind::Share, 1), "1".into()).await.unwrap();
+    next(&mut inbox).await.ack().await;
+    operator.remake_consumers(&home.readers()).await.unwrap();
+    assert_eq!(next(&mut inbox).await.payload, "1");
+}

@@ -1,0 +1,148 @@
+//! nats-server as a child: started, reloaded, stopped, and never left behind.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Stdio};
+
+use nats::{BrokerError, LinkError};
+use protocol::{Kind, Role};
+use support::{Home, PATIENCE, address, next};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_party_is_admitted_and_nobody_is_dropped() {
+    let mut home = Home::new();
+    let mut broker = home.start(None).await;
+    let operator = home.operator(&broker).await;
+    let alice = home.board(&broker, "alice").await;
+    let mut inbox = home.board(&broker, "bob").await.follow().await.unwrap();
+    let (bystander, _) = home.raw(&broker, "alice").await;
+    let endpoint = broker.endpoint().clone();
+
+    home.issue(Role::Patient, "dave");
+    let dave = home.credentials("dave");
+    let error = nats::Link::connect(&endpoint, &dave).await.unwrap_err();
+    assert!(matches!(error, LinkError::NotListed { .. }), "{error:?}");
+
+    home.parties.push((Role::Patient, support::name("dave")));
+    broker.reload(&home.parties).await.unwrap();
+    assert_eq!(broker.endpoint(), &endpoint);
+    operator.make_consumer(&support::name("dave")).await.unwrap();
+    let dave = nats::Board::new(nats::Link::connect(&endpoint, &dave).await.unwrap());
+    let mut daves = dave.follow().await.unwrap();
+    dave.publish(&address(1, "dave", "bob", Kind::Share, 1), "dave".into()).await.unwrap();
+    alice.publish(&address(1, "alice", "dave", Kind::Share, 1), "alice".into()).await.unwrap();
+    assert_eq!(next(&mut inbox).await.payload, "dave");
+    assert_eq!(next(&mut daves).await.payload, "alice");
+    assert_eq!(bystander.statistics().connects.load(std::sync::atomic::Ordering::Relaxed), 1);
+
+    // And back: who is listed no longer is out.
+    home.parties.pop();
+    broker.reload(&home.parties).await.unwrap();
+    let error = nats::Link::connect(&endpoint, &home.credentials("dave")).await.unwrap_err();
+    assert!(matches!(error, LinkError::NotListed { .. }), "{error:?}");
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_in_use_is_named() {
+    let home = Home::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let error = home.try_start(Some(port)).await.unwrap_err();
+    assert!(matches!(error, BrokerError::PortInUse { port: named, .. } if named == port), "{error:?}");
+    drop(taken);
+    let broker = home.start(Some(port)).await;
+    assert_eq!(broker.endpoint().port, port);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_left_behind_is_ended_and_a_stranger_is_not() {
+    let home = Home::new();
+    let mut left = home.start(None).await;
+    let port = left.endpoint().port;
+    let next = home.start(Some(port)).await;
+    tokio::time::timeout(PATIENCE, left.ended()).await.unwrap().unwrap();
+    next.stop().await.unwrap();
+
+    // A process that got the number since.
+    let pid = home.of("broker").join("nats-server.pid");
+    assert!(!pid.exists());
+    std::fs::write(&pid, std::process::id().to_string()).unwrap();
+    home.start(None).await.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_files_are_private_and_its_log_is_quiet_about_certificates() {
+    let home = Home::new();
+    let mut broker = home.start(None).await;
+    home.link(&broker, "alice").await;
+    broker.reload(&home.parties).await.unwrap();
+    for file in ["nats-server.conf", "nats-server.log", "nats-server.pid"] {
+        let mode = std::fs::metadata(home.of("broker").join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    let log = std::fs::read_to_string(broker.log()).unwrap();
+    assert!(log.contains("Server is ready") && !log.contains("found in connect proto"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_cannot_start_says_why() {
+    let home = Home::new();
+    let mut settings = home.settings(None);
+    settings.cert = home.of("nowhere");
+    let error = home.start_with(&support::binary(), settings).await.unwrap_err();
+    assert!(matches!(&error, BrokerError::Ended { reason, .. } if reason.contains("nowhere")), "{error:?}");
+
+    let error = home.start_with(&home.of("no-program"), home.settings(None)).await.unwrap_err();
+    assert!(matches!(error, BrokerError::NotStarted { .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_message_is_flushed_where_the_owner_wants_it() {
+    let home = Home::new();
+    let settings = nats::BrokerSettings { sync_always: true, ..home.settings(None) };
+    let broker = home.start_with(&support::binary(), settings).await.unwrap();
+    home.operator(&broker).await;
+    let at = address(1, "alice", "server", Kind::Share, 1);
+    home.board(&broker, "alice").await.publish(&at, "x".into()).await.unwrap();
+}
+
+/// Chooses which of the three processes of the next test this one is.
+const PART: &str = "WARD_TEST_PART";
+
+/// A parent, killed without warning, takes its tied child along: the pipe that both hold open ends.
+#[test]
+fn what_is_tied_ends_with_its_parent() {
+    match std::env::var(PART).as_deref() {
+        Ok("parent") => {
+            let mut child = part("child", Stdio::inherit());
+            println!("started");
+            child.wait().unwrap();
+        }
+        Ok(_) => panic!("{}", nats::exec_tied("sleep".as_ref(), ["1000".into()])),
+        Err(_) => {
+            let mut parent = part("parent", Stdio::piped());
+            let mut output = BufReader::new(parent.stdout.take().unwrap());
+            let mut line = String::new();
+            while !line.contains("started") {
+                assert_ne!(output.read_line(&mut line).unwrap(), 0, "{line}");
+            }
+            parent.kill().unwrap();
+            parent.wait().unwrap();
+            output.read_to_string(&mut line).unwrap();
+        }
+    }
+}
+
+/// This very test in a process of its own.
+fn part(part: &str, output: Stdio) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "what_is_tied_ends_with_its_parent", "--nocapture"])
+        .env(PART, part)
+        .stdout(output)
+        .spawn()
+        .unwrap()
+}

@@ -1,0 +1,125 @@
+//! How a vector is cut into chunks (design section 3).
+
+use crate::ring::Ring;
+
+/// The most bytes in a chunk's words: 512 KiB.
+pub const CHUNK_BYTES: usize = 512 * 1024;
+
+/// The most bytes in a vector's lanes, 2^33: what one keystream is used for.
+pub const VECTOR_BYTES: u64 = 1 << 33;
+
+/// A vector of d coordinates over a ring, cut into chunks.
+///
+/// A chunk is the largest multiple of 16 coordinates whose words fit 512 KiB; the last one is what
+/// remains. Chunk `j` is the coordinates from `start(j)` on, `len(j)` of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunks {
+    ring: Ring,
+    dimension: u64,
+}
+
+/// A length that no vector may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChunkError {
+    /// No coordinates.
+    #[error("a vector of no coordinates: ask for at least one")]
+    Empty,
+    /// Lanes of more than 2^33 bytes.
+    #[error("{dimension} coordinates are too many: at {bits} bits a vector may have {most}; ask in several rounds")]
+    TooLong {
+        /// The length asked for.
+        dimension: u64,
+        /// The ring's width.
+        bits: u8,
+        /// The longest vector over this ring.
+        most: u64,
+    },
+}
+
+impl Chunks {
+    /// The chunks of a vector of `d` coordinates, 1 to 2^33 bytes of lanes.
+    pub fn new(ring: Ring, d: u64) -> Result<Self, ChunkError> {
+        let most = VECTOR_BYTES / ring.lane_bytes() as u64;
+        match d {
+            0 => Err(ChunkError::Empty),
+            d if d > most => Err(ChunkError::TooLong { dimension: d, bits: ring.bits(), most }),
+            dimension => Ok(Self { ring, dimension }),
+        }
+    }
+
+    /// The ring that the vector is over.
+    pub fn ring(&self) -> Ring {
+        self.ring
+    }
+
+    /// How many coordinates the whole vector has.
+    pub fn dimension(&self) -> u64 {
+        self.dimension
+    }
+
+    /// How many coordinates a full chunk has.
+    pub fn full(&self) -> usize {
+        CHUNK_BYTES / self.ring.word_bytes() / 16 * 16
+    }
+
+    /// How many chunks there are, at least one.
+    pub fn count(&self) -> u32 {
+        // At most 2^32 lanes of 2 bytes, in chunks of 2^18: this always fits.
+        self.dimension.div_ceil(self.full() as u64) as u32
+    }
+
+    /// The first coordinate of chunk `j`; past the last chunk, the vector's end.
+    pub fn start(&self, j: u32) -> u64 {
+        (u64::from(j) * self.full() as u64).min(self.dimension)
+    }
+
+    /// How many coordinates chunk `j` has; none past the last chunk.
+    pub fn len(&self, j: u32) -> usize {
+        (self.dimension - self.start(j)).min(self.full() as u64) as usize
+    }
+
+    /// How many bytes the words of chunk `j` travel in.
+    pub fn bytes(&self, j: u32) -> usize {
+        self.len(j) * self.ring.word_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_full_chunk_is_the_largest_that_fits() {
+        let full: Vec<usize> = Ring::all().map(|ring| Chunks::new(ring, 1).unwrap().full()).collect();
+        assert_eq!(full, [262_144, 174_752, 131_072, 104_848, 87_376, 74_896, 65_536]);
+    }
+
+    #[test]
+    fn limits() {
+        let ring = Ring::new(16).unwrap();
+        assert_eq!(Chunks::new(ring, 0), Err(ChunkError::Empty));
+        let longest = Chunks::new(ring, 1 << 32).unwrap();
+        assert_eq!((longest.count(), longest.len(16_383), longest.len(16_384)), (16_384, 262_144, 0));
+        assert_eq!(longest.len(u32::MAX), 0);
+        assert!(matches!(Chunks::new(ring, (1 << 32) + 1), Err(ChunkError::TooLong { most: 0x1_0000_0000, .. })));
+        assert!(Chunks::new(Ring::new(40).unwrap(), (1 << 30) + 1).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_cover_the_vector_once(bytes in 2_u8..=8, d in 1_u64..2_000_000) {
+            let chunks = Chunks::new(Ring::new(bytes * 8).unwrap(), d).unwrap();
+            let mut next = 0;
+            for j in 0..chunks.count() {
+                prop_assert_eq!(chunks.start(j), next);
+                prop_assert!((1..=CHUNK_BYTES).contains(&chunks.bytes(j)));
+                next += chunks.len(j) as u64;
+            }
+            prop_assert_eq!(next, d);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What can go wrong, and who has to know: [`Fault`] (one peer, the round goes on), [`AbortReason`] (this round ends)
+//! and [`PlanError`] (our own settings, before anything starts).
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Kind, Name, RoundNo};
+
+/// A message that no honest party would have sent so. It is dropped and the round goes on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{from} sent a {kind} that {wrong}")]
+pub struct Fault {
+    /// Whom the message came from: as signed where the signature holds, else as the subject says.
+    pub from: Name,
+    /// What it was.
+    pub kind: Kind,
+    /// What is wrong with it.
+    pub wrong: Wrong,
+}
+
+/// What is wrong with a message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Wrong {
+    /// It does not decode, or is not signed by whom it says.
+    #[error("does not hold: {0}")]
+    Wire(#[from] crate::wire::WireError),
+    /// Its sender's certificate does not.
+    #[error("comes with a certificate that does not hold: {0}")]
+    Certificate(String),
+    /// Its subject says otherwise than its signed part.
+    #[error("stands under a subject of another sender, receiver, round or kind")]
+    Readdressed,
+    /// Its sender may not send this kind.
+    #[error("is not its to send")]
+    NotItsRole,
+    /// It contradicts what the same sender said before.
+    #[error("contradicts an earlier one of the same sender")]
+    Equivocation,
+    /// It breaks a rule of the protocol.
+    #[error("breaks a rule: {0}")]
+    Rule(&'static str),
+    /// Bytes that no signed message names.
+    #[error("no signed message names")]
+    Unnamed,
+}
+
+/// Why a round ended without an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum AbortReason {
+    /// Too few patients joined before joins closed.
+    #[error(
+        "{joined} patients joined ({marked} of them marked member); the session needs {needed}, {committee} of them \
+         marked: start the missing patients, or ask with a smaller --patients, --min-cohort or --committee"
+    )]
+    TooFewJoined {
+        /// How many joined.
+        joined: u32,
+        /// How many of them are marked.
+        marked: u32,
+        /// max(k, c).
+        needed: u32,
+        /// c.
+        committee: u32,
+    },
+    /// Too few patients shared for a cohort.
+    #[error("{shared} patients can be in the cohort and it takes {needed}")]
+    TooFewShared {
+        /// How many could be in it.
+        shared: u32,
+        /// How many it takes.
+        needed: u32,
+    },
+    /// The server sent no Cohort in time.
+    #[error("no cohort came from the server before shares closed: is `ward server` running?")]
+    NoCohort,
+    /// Too few members confirmed the cohort.
+    #[error(
+        "{confirmed} of {committee} members confirmed the cohort and it takes {quorum}; silent or refusing: \
+         {}. Start them again and ask again", list(missing)
+    )]
+    TooFewConfirmed {
+        /// How many confirmed.
+        confirmed: u32,
+        /// c.
+        committee: u32,
+        /// q.
+        quorum: u32,
+        /// Who did not confirm.
+        missing: Vec<Name>,
+    },
+    /// Members refused the cohort under a rule.
+    #[error(
+        "members refuse: the cohort overlaps in part with that of round {round} over the same snapshot; ask that cohort \
+         again, or ask for another snapshot"
+    )]
+    Overlap {
+        /// The round it clashes with.
+        round: RoundNo,
+    },
+    /// Not all sums came before the round's end.
+    #[error("the cohort was confirmed, and these sums did not come in time: {}", list(missing))]
+    SumsMissing {
+        /// Whose sums are missing.
+        missing: Vec<Name>,
+    },
+    /// The sum is larger than |U| * bound: somebody added wrongly.
+    #[error("the sum is outside cohort times bound: a patient, a member or the server added something else")]
+    SumOutOfRange,
+    /// The board lost a vector that had to be read again.
+    #[error("the broker lost a masked vector that had to be taken out of the sum again: ask again")]
+    BoardLost,
+    /// The hospital was stopped.
+    #[error("the hospital stopped the round")]
+    Stopped,
+}
+
+/// `alice, bob and charlie`.
+pub fn list(names: &[Name]) -> String {
+    match names {
+        [] => "nobody".into(),
+        [one] => one.to_string(),
+        [first @ .., last] => {
+            let first: Vec<_> = first.iter().map(Name::as_str).collect();
+            format!("{} and {last}", first.join(", "))
+        }
+    }
+}
+
+/// Settings that cannot make a session or a round.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// c, t or both are out of range.
+    #[error(transparent)]
+    Sharing(#[from] crate::sharing::SharingError),
+    /// Fewer patients than the committee has seats.
+    #[error("a committee of {committee} needs as many patients, and {patients} are expected: lower --committee or add patients")]
+    CommitteeTooLarge {
+        /// c.
+        committee: u32,
+        /// How many patients are expected.
+        patients: u32,
+    },
+    /// Fewer patients than the smallest cohort.
+    #[error(
+        "a cohort of at least {min_cohort} cannot come from {patients} patients: add patients, or lower --min-cohort \
+         (never below 2)"
+    )]
+    TooFewPatients {
+        /// k.
+        min_cohort: u32,
+        /// How many patients are expected.
+        patients: u32,
+    },
+    /// k below 2: a sum over one patient is that patient's value.
+    #[error("--min-cohort {0} would open the value of a single patient: use 2 or more")]
+    CohortOfOne(u32),
+    /// No ring up to 64 bits holds the sum.
+    #[error("a sum over {patients} patients with this bound and scale may overflow 64 bits: lower the bound or the scale")]
+    Overflow {
+        /// How many patients may be in the sum.
+        patients: u32,
+    },
+    /// The ring asked for is too narrow.
+    #[error("a ring of {bits} bits cannot hold a sum over {patients} patients with this bound and scale: it takes {needed}")]
+    RingTooNarrow {
+        /// The ring asked for.
+        bits: u8,
+        /// How many patients may be in the sum.
+        patients: u32,
+        /// The narrowest that holds.
+        needed: u8,
+    },
+    /// A vector that is empty or too long.
+    #[error("a vector of {0} coordinates cannot be shared: ask for at least one column, and at most 2^33 bytes of lanes")]
+    Dimension(u64),
+    /// A round or join time of zero, or of more than a day.
+    #[error("{what} of {seconds} s: use 1 to 86400")]
+    Seconds {
+        /// Which setting.
+        what: &'static str,
+        /// What it was.
+        seconds: u32,
+    },
+    /// This release runs one server.
+    #[error("{0} servers named: a session takes exactly one")]
+    Servers(usize),
+    /// No such session, or one that ended.
+    #[error("session {0} is not open here: `ward hospital sum --new` opens one")]
+    NoSession(String),
+    /// A round is still running in the session.
+    #[error("a round is still running in this session: wait for its end")]
+    Busy,
+}

@@ -1,0 +1,201 @@
+//! The hospital: opens sessions, asks questions and reconstructs the answers.
+
+mod round;
+mod session;
+mod sums;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use crate::desk::{self, Desk, Early, Jobs, Me, Stop};
+use crate::error::PlanError;
+use crate::id::{Address, Kind, RoundNo, SessionId, Time};
+use crate::plan::{Ask, Plan};
+use crate::step::{Effects, Event, Input, Moment};
+use session::Session;
+
+/// What a job of the hospital's was for.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    session: SessionId,
+    round: RoundNo,
+    work: Work,
+}
+
+#[derive(Debug)]
+enum Work {
+    /// Which chunk is this?
+    Identify,
+    /// Opening mask sums and adding them up.
+    Reconstruct,
+}
+
+type HospitalDesk<'a> = Desk<'a, Ticket>;
+
+/// A session as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// Its name.
+    pub session: SessionId,
+    /// When it was announced.
+    pub announced: Time,
+    /// Its rules in words.
+    pub rules: String,
+    /// c.
+    pub committee: u8,
+    /// t.
+    pub threshold: u8,
+    /// q.
+    pub quorum: u8,
+}
+
+/// A hospital in all its sessions.
+///
+/// Constructors: [`Hospital::new`], [`Hospital::restore`]. Then [`Hospital::announce`], [`Hospital::ask`] and
+/// [`Hospital::stop`] for what its owner wants, and [`Hospital::handle`] for each input.
+#[derive(Debug)]
+pub struct Hospital {
+    me: Me,
+    sessions: BTreeMap<SessionId, Session>,
+    /// Sessions that ended while this hospital ran: their stragglers are of no use.
+    over: BTreeSet<SessionId>,
+    early: Early,
+    jobs: Jobs<Ticket>,
+}
+
+impl Hospital {
+    /// A hospital without sessions.
+    pub fn new(me: Me) -> Self {
+        let (sessions, over) = (BTreeMap::new(), BTreeSet::new());
+        Self { me, sessions, over, early: Early::default(), jobs: Jobs::default() }
+    }
+
+    /// The hospital as its store has it. A session that can no longer be read, say because a certificate expired, is
+    /// left out; the rounds that were open when the store was written are not resumed.
+    pub fn restore(me: Me, store: &BTreeMap<String, Vec<u8>>, now: Time) -> Self {
+        let mut hospital = Self::new(me);
+        for (id, session) in Session::restore_all(&hospital.me, store, now) {
+            hospital.sessions.insert(id, session);
+        }
+        hospital
+    }
+
+    /// The open sessions, oldest first.
+    pub fn sessions(&self) -> Vec<SessionInfo> {
+        let mut sessions: Vec<_> = self.sessions.values().map(Session::info).collect();
+        sessions.sort_by_key(|info| (info.announced, info.session));
+        sessions
+    }
+
+    /// Opens a session under `plan`.
+    pub fn announce(&mut self, moment: &Moment, plan: &Plan) -> (SessionId, Effects) {
+        let mut out = Effects::default();
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, &mut out);
+        let session = Session::announce(plan, &mut desk);
+        let id = session.id();
+        self.sessions.insert(id, session);
+        (id, out)
+    }
+
+    /// Puts a question in an open session; it begins as soon as the Roster and the list of who joined are here.
+    ///
+    /// # Errors
+    /// [`PlanError`] where there is no such session, a round is running in it, or the question does not fit it.
+    pub fn ask(&mut self, moment: &Moment, session: SessionId, ask: Ask) -> Result<Effects, PlanError> {
+        let mut out = Effects::default();
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, &mut out);
+        let open = self.sessions.get_mut(&session).ok_or_else(|| PlanError::NoSession(session.short()))?;
+        open.ask(ask, &mut desk)?;
+        self.keep_time(moment, &mut out);
+        Ok(out)
+    }
+
+    /// Aborts what runs in `session`; with `last` ends it.
+    pub fn stop(&mut self, moment: &Moment, session: SessionId, last: bool) -> Effects {
+        let mut out = Effects::default();
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, &mut out);
+        if let Some(open) = self.sessions.get_mut(&session) {
+            open.stop(last, &mut desk);
+        }
+        self.keep_time(moment, &mut out);
+        out
+    }
+
+    /// Takes one input; what follows from it is in the effects.
+    pub fn handle(&mut self, moment: &Moment, input: Input) -> Effects {
+        let mut out = Effects::default();
+        match input {
+            Input::Message { address, payload } => self.receive(moment, address, payload, &mut out),
+            Input::Done(job, outcome) => {
+                let mut desk = Desk::new(&self.me, moment, &mut self.jobs, &mut out);
+                if let Some(ticket) = desk.jobs.close(job)
+                    && let Some(session) = self.sessions.get_mut(&ticket.session)
+                {
+                    session.done(ticket, outcome, &mut desk);
+                }
+            }
+            Input::Tick | Input::Sent(_) | Input::Read { .. } => {}
+        }
+        self.keep_time(moment, &mut out);
+        out
+    }
+
+    fn receive(&mut self, moment: &Moment, address: Address, payload: Bytes, out: &mut Effects) {
+        match self.take(moment, &address, &payload, out) {
+            Ok(()) => self.retry_early(moment, out),
+            Err(stop) => desk::settle(stop, address, payload, &mut self.early, out),
+        }
+    }
+
+    /// What was early may fit now; again and again, while something does.
+    fn retry_early(&mut self, moment: &Moment, out: &mut Effects) {
+        let mut progress = !self.early.is_empty();
+        while progress {
+            progress = false;
+            for (address, payload) in self.early.drain() {
+                match self.take(moment, &address, &payload, out) {
+                    Ok(()) => progress = true,
+                    Err(stop) => desk::settle(stop, address, payload, &mut self.early, out),
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, moment: &Moment, address: &Address, payload: &Bytes, out: &mut Effects) -> Result<(), Stop> {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        if address.kind == Kind::Chunk {
+            let mut named = self.sessions.values_mut().filter(|session| address.session == session.id().into());
+            return named.next().ok_or(Stop::Useless("a chunk of no session"))?.take_chunk(address, payload, &mut desk);
+        }
+        let frame = desk::open(desk.me, address, payload)?;
+        if matches!(frame.envelope.kind, Kind::Announce | Kind::Begin | Kind::Result | Kind::Abort) {
+            // What this hospital wrote to all comes back to it; what another one wrote is not for it.
+            return Err(Stop::Useless("a hospital's own message"));
+        }
+        if self.over.contains(&frame.envelope.session) {
+            return Err(Stop::Useless("the session is over"));
+        }
+        let session = self.sessions.get_mut(&frame.envelope.session).ok_or(Stop::Useless("no session of this hospital"))?;
+        session.take(&frame, &mut desk)
+    }
+
+    /// Does what is due, ends what is over and asks to be woken for what is next.
+    fn keep_time(&mut self, moment: &Moment, out: &mut Effects) {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        let mut over = Vec::new();
+        for (id, session) in &mut self.sessions {
+            session.keep_time(&mut desk);
+            if session.is_over(desk.now) {
+                session.wipe(&mut desk);
+                over.push(*id);
+            }
+        }
+        for id in over {
+            self.sessions.remove(&id);
+            self.early.forget(id, None);
+            self.over.insert(id);
+            desk.out.event(Event::Ended(id));
+        }
+    }
+}

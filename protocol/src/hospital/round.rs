@@ -1,0 +1,455 @@
+//! One round of the hospital: Cohort, Confirms, Open, sums, answer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::session::{Open, Past};
+use super::sums::{Incoming, MaskSums, Masked};
+use super::{HospitalDesk, Ticket, Work};
+use crate::desk::{Me, Pen, Stop, rule};
+use crate::error::{AbortReason, Fault, Wrong};
+use crate::id::{Address, Digest, Kind, Name, RoundNo, SessionId, Time, To};
+use crate::job::{Job, Outcome};
+use crate::merkle;
+use crate::message::{self, Abort, CohortShares, MaskSum, MaskedSum, Receipt, Refuse, cohort_leaf};
+use crate::seal::SealSecret;
+use crate::secret::Root;
+use crate::session::{Asked, Fixed, Lineup, Rules, read_confirm, sum_info};
+use crate::step::{Answer, Event};
+use crate::wire::{self, Frame, Signed};
+
+/// How far a round is.
+#[derive(Debug)]
+enum Stage {
+    /// No Cohort yet.
+    Asking,
+    /// The Cohort is here; Confirms are coming.
+    Confirming(Box<Fixed>),
+    /// q Confirms are here and the Open is sent; sums are coming.
+    Opening(Box<Opening>),
+}
+
+/// A cohort that is being opened.
+#[derive(Debug)]
+struct Opening {
+    fixed: Fixed,
+    /// q Confirms: what the receipt shows.
+    confirms: Vec<Signed>,
+    sums: MaskSums,
+    /// When missing sums are asked of others.
+    again: Time,
+    /// The sums are being added up.
+    adding: bool,
+}
+
+/// One round of the hospital.
+#[derive(Debug)]
+pub(super) struct Round {
+    pub(super) asked: Asked,
+    root: Root,
+    secret: Arc<SealSecret>,
+    /// Whether the session ends with this round.
+    last: bool,
+    confirms: BTreeMap<u8, Signed>,
+    refusals: BTreeMap<u8, Refuse>,
+    masked: Masked,
+    stage: Stage,
+}
+
+impl Round {
+    pub(super) fn new(asked: Asked, root: Root, secret: Arc<SealSecret>, last: bool) -> Self {
+        let (confirms, refusals) = (BTreeMap::new(), BTreeMap::new());
+        Self { asked, root, secret, last, confirms, refusals, masked: Masked::default(), stage: Stage::Asking }
+    }
+
+    fn pen<'a>(&'a self, session: SessionId, me: &'a Me) -> Pen<'a> {
+        Pen { me, session, round: self.asked.round, secret: self.root.expose() }
+    }
+
+    /// The Cohort, once it is here.
+    fn fixed(&self) -> Option<&Fixed> {
+        match &self.stage {
+            Stage::Asking => None,
+            Stage::Confirming(fixed) => Some(fixed),
+            Stage::Opening(opening) => Some(&opening.fixed),
+        }
+    }
+
+    /// Asks `senders` for mask sums, showing the Confirms that allow it.
+    fn send_open(&mut self, senders: Vec<(u8, Vec<u16>)>, lineup: &Lineup, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        let Stage::Opening(opening) = &self.stage else { return };
+        let open = message::Open { confirms: opening.confirms.clone(), senders: senders.clone() };
+        let pen = self.pen(rules.session, desk.me);
+        let signed = pen.sign(Kind::Open, To::All, opening.fixed.digest, &open);
+        let mut sends = Vec::new();
+        for seat in &lineup.seats {
+            sends.push(pen.post(Kind::Open, &signed, To::One(seat.identity.name.clone()), &[]));
+        }
+        desk.out.send.extend(sends);
+        let again = desk.now.plus_millis(self.asked.tenth());
+        if let Stage::Opening(opening) = &mut self.stage {
+            opening.sums.asked(signed.digest(), senders);
+            opening.again = again;
+        }
+    }
+
+    /// Takes note of a Confirm; the Open follows once q are here.
+    fn on_confirm(&mut self, frame: &Frame, rules: &Rules, lineup: &Lineup, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
+        let fixed = self.fixed().ok_or(Stop::Early)?.clone();
+        let seat = read_confirm(frame, fixed.digest, rules.session, self.asked.round, lineup)?;
+        self.confirms.insert(seat, frame.signed());
+        let count = self.confirms.len() as u32;
+        desk.out.event(Event::Confirmed { round: self.asked.round, count });
+        let quorum = usize::from(rules.announce.sharing.quorum());
+        if !matches!(self.stage, Stage::Confirming(_)) || self.confirms.len() < quorum {
+            return Ok(());
+        }
+        let confirmed: Vec<u8> = self.confirms.keys().copied().collect();
+        let senders = rules.announce.sharing.default_senders(&confirmed, self.asked.round.0);
+        let confirms = self.confirms.values().cloned().collect();
+        let sums = MaskSums::new(rules.blocks.len() as u16);
+        self.stage =
+            Stage::Opening(Box::new(Opening { fixed, confirms, sums, again: desk.now, adding: false }));
+        self.send_open(senders, lineup, rules, desk);
+        Ok(())
+    }
+
+    /// Adds everything up, once every block is covered exactly once and the masked sum is here.
+    fn add_up(&mut self, lineup: &Lineup, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        let Stage::Opening(opening) = &mut self.stage else { return };
+        let (Some(masked), false) = (self.masked.chunks(), opening.adding) else { return };
+        let Some(cover) = opening.sums.cover() else { return };
+        opening.adding = true;
+        let sealed = cover.into_iter().map(|(open, seat, sum)| {
+            let member = &lineup.seats[usize::from(seat)].identity.name;
+            sum.sealed(seat, sum_info(rules.session, self.asked.round, member, open))
+        });
+        let sealed = sealed.collect();
+        let job = Job::Reconstruct { secret: self.secret.clone(), chunks: self.asked.chunks, masked, sealed };
+        let ticket = Ticket { session: rules.session, round: self.asked.round, work: Work::Reconstruct };
+        desk.run(ticket, job);
+    }
+
+    /// Asks other members for the sums that did not come.
+    fn ask_again(&mut self, lineup: &Lineup, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        let Stage::Opening(opening) = &mut self.stage else { return };
+        if opening.adding || desk.now < opening.again {
+            return;
+        }
+        opening.again = desk.now.plus_millis(self.asked.tenth());
+        let missing = opening.sums.missing_blocks();
+        let silent = opening.sums.silent();
+        let others: Vec<u8> = self.confirms.keys().copied().filter(|seat| !silent.contains(seat)).collect();
+        let senders = rules.announce.sharing.senders_for(&others, self.asked.round.0, &missing);
+        if !missing.is_empty() && !senders.is_empty() {
+            self.send_open(senders, lineup, rules, desk);
+        }
+    }
+}
+
+impl Open {
+    /// The round that runs, where it is the one that `round` names.
+    fn current(&mut self, round: RoundNo) -> Result<&mut Round, Stop> {
+        match &mut self.round {
+            Some(running) if running.asked.round == round => Ok(running),
+            _ => Err(Stop::Useless("a message of another round")),
+        }
+    }
+
+    pub(super) fn take(&mut self, frame: &Frame, rules: &Rules, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
+        self.current(frame.envelope.round)?;
+        match frame.envelope.kind {
+            Kind::Cohort => self.on_cohort(frame, rules, desk),
+            Kind::Confirm => {
+                let (round, lineup) = self.parts()?;
+                round.on_confirm(frame, rules, lineup, desk)
+            }
+            Kind::Refuse => self.on_refuse(frame, rules, desk),
+            Kind::MaskedSum => self.on_masked_sum(frame, rules, desk),
+            _ => self.on_mask_sum(frame, rules, desk),
+        }
+    }
+
+    fn parts(&mut self) -> Result<(&mut Round, &Lineup), Stop> {
+        match &mut self.round {
+            Some(round) => Ok((round, &self.lineup)),
+            None => Err(Stop::Useless("no round is running")),
+        }
+    }
+
+    fn on_cohort(&mut self, frame: &Frame, rules: &Rules, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
+        let (round, lineup) = self.parts()?;
+        let fixed = Fixed::read(frame, lineup, round.asked.digest)?;
+        if let Some(known) = round.fixed() {
+            let same = known.digest == fixed.digest;
+            return Err(if same { Stop::Useless("the cohort is known") } else { Stop::Fault(Wrong::Equivocation) });
+        }
+        if fixed.cohort.places.len() < rules.announce.min_cohort {
+            return Err(rule("a cohort below the minimum"));
+        }
+        let shares: CohortShares = wire::decode(&frame.attachment, "cohort shares")?;
+        let leaves: Vec<Digest> =
+            fixed.places().zip(&shares).map(|(place, (share, _))| cohort_leaf(place, *share)).collect();
+        if shares.len() != fixed.cohort.places.len() as usize || merkle::root(&leaves) != fixed.cohort.root {
+            return Err(rule("the Shares listed are not those that the Cohort commits to"));
+        }
+        let (number, snapshot) = (round.asked.round, round.asked.begin.snapshot.clone());
+        let places = fixed.cohort.places.clone();
+        desk.out.event(Event::Cohort { round: number, count: places.len() });
+        round.stage = Stage::Confirming(Box::new(fixed));
+        self.past.push(Past { round: number, snapshot, places });
+        self.save(rules.session, desk);
+        Ok(())
+    }
+
+    fn on_refuse(&mut self, frame: &Frame, rules: &Rules, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
+        let refuse: Refuse = frame.envelope.body()?;
+        if let Some(seat) = self.lineup.seat_of(&frame.envelope.from) {
+            return self.on_member_refuse(frame, seat, refuse, rules, desk);
+        }
+        frame.verify(&self.lineup.servers[0])?;
+        let (round, _) = self.parts()?;
+        let snapshot = round.asked.begin.snapshot.clone();
+        if frame.envelope.after != round.asked.digest {
+            return Err(rule("a server's Refuse continues the Begin"));
+        }
+        let last = round.last;
+        let (reason, advice) = match refuse {
+            Refuse::TooFewShared { shared, needed, declined } => {
+                (AbortReason::TooFewShared { shared, needed }, self.explain(&declined, &snapshot))
+            }
+            Refuse::BoardLost => (AbortReason::BoardLost, String::new()),
+            _ => return Err(rule("a Refuse that is not the server's to send")),
+        };
+        self.abort(reason, advice, last, rules, desk);
+        Ok(())
+    }
+
+    /// A member refuses: the round is lost once too few are left to confirm.
+    fn on_member_refuse(
+        &mut self,
+        frame: &Frame,
+        seat: u8,
+        refuse: Refuse,
+        rules: &Rules,
+        desk: &mut HospitalDesk<'_>,
+    ) -> Result<(), Stop> {
+        frame.verify(&self.lineup.seats[usize::from(seat)].identity)?;
+        let (round, _) = self.parts()?;
+        let fixed = round.fixed().ok_or(Stop::Early)?;
+        if frame.envelope.after != fixed.digest || matches!(round.stage, Stage::Opening(_)) {
+            return Err(Stop::Useless("a refusal of another cohort, or too late"));
+        }
+        round.refusals.insert(seat, refuse);
+        let left = usize::from(rules.announce.sharing.committee()) - round.refusals.len();
+        if left < usize::from(rules.announce.sharing.quorum()) {
+            self.too_few_confirmed(rules, desk);
+        }
+        Ok(())
+    }
+
+    fn too_few_confirmed(&mut self, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        let Some(round) = &self.round else { return };
+        let overlap = round.refusals.values().find_map(|refuse| match refuse {
+            Refuse::Overlap { round } | Refuse::NotSame { round } => Some(*round),
+            _ => None,
+        });
+        let silent = (0u8..).zip(&self.lineup.seats).filter(|(seat, _)| !round.confirms.contains_key(seat));
+        let missing: Vec<Name> = silent.map(|(_, seat)| seat.identity.name.clone()).collect();
+        let sharing = rules.announce.sharing;
+        let reason = match overlap {
+            Some(round) => AbortReason::Overlap { round },
+            None => AbortReason::TooFewConfirmed {
+                confirmed: round.confirms.len() as u32,
+                committee: sharing.committee().into(),
+                quorum: sharing.quorum().into(),
+                missing,
+            },
+        };
+        let last = round.last;
+        self.abort(reason, String::new(), last, rules, desk);
+    }
+
+    fn on_masked_sum(&mut self, frame: &Frame, rules: &Rules, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
+        let (round, lineup) = self.parts()?;
+        frame.verify(&lineup.servers[0])?;
+        let fixed = round.fixed().ok_or(Stop::Early)?;
+        let sum: MaskedSum = frame.envelope.body()?;
+        if frame.envelope.after != fixed.digest || sum.chunks.len() != round.asked.chunks.count() as usize {
+            return Err(rule("a MaskedSum of another cohort or shape"));
+        }
+        if !round.masked.expect(sum.chunks) {
+            return Err(Stop::Fault(Wrong::Equivocation));
+        }
+        if round.asked.chunks.count() == 1 {
+            let bytes = frame.attachment.clone();
+            let ticket = Ticket { session: rules.session, round: round.asked.round, work: Work::Identify };
+            desk.run(ticket, Job::Identify { bytes });
+        }
+        Ok(())
+    }
+
+    fn on_mask_sum(&mut self, frame: &Frame, rules: &Rules, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
+        let (round, lineup) = self.parts()?;
+        let seat = lineup.seat_of(&frame.envelope.from).ok_or(Wrong::NotItsRole)?;
+        frame.verify(&lineup.seats[usize::from(seat)].identity)?;
+        let Stage::Opening(opening) = &mut round.stage else { return Err(Stop::Early) };
+        let sum: MaskSum = frame.envelope.body()?;
+        if sum.pieces.len() != round.asked.chunks.count() as usize + 1 {
+            return Err(rule("a MaskSum of another shape"));
+        }
+        let attached: Vec<serde_bytes::ByteBuf> = wire::decode(&frame.attachment, "mask sum pieces")?;
+        let incoming = Incoming::new(sum);
+        let digests = incoming.digests();
+        if !opening.sums.arrived(frame.envelope.after, seat, incoming) {
+            return Err(Stop::Useless("a MaskSum that was not asked for, or is known"));
+        }
+        // Pieces may have come before the message that names them.
+        for digest in digests {
+            if let Some(bytes) = round.masked.loose(digest) {
+                opening.sums.take(digest, &bytes);
+            }
+        }
+        for piece in attached {
+            let ticket = Ticket { session: rules.session, round: round.asked.round, work: Work::Identify };
+            desk.run(ticket, Job::Identify { bytes: Bytes::from(piece.into_vec()) });
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_chunk(
+        &mut self,
+        address: &Address,
+        payload: &Bytes,
+        session: SessionId,
+        desk: &mut HospitalDesk<'_>,
+    ) -> Result<(), Stop> {
+        let round = self.current(address.round)?;
+        let ticket = Ticket { session, round: round.asked.round, work: Work::Identify };
+        desk.run(ticket, Job::Identify { bytes: payload.clone() });
+        Ok(())
+    }
+
+    /// A job is done; whether the session ends with it.
+    pub(super) fn done(&mut self, ticket: Ticket, outcome: Outcome, rules: &Rules, desk: &mut HospitalDesk<'_>) -> bool {
+        let Ok(round) = self.current(ticket.round) else { return false };
+        match (ticket.work, outcome) {
+            (Work::Identify, Outcome::Identified { bytes, digest }) => {
+                let opening = match &mut round.stage {
+                    Stage::Opening(opening) => Some(&mut opening.sums),
+                    _ => None,
+                };
+                let taken = round.masked.take(digest, &bytes)
+                    || opening.is_some_and(|sums| sums.take(digest, &bytes));
+                if !taken {
+                    round.masked.keep(digest, bytes);
+                }
+                let Ok((round, lineup)) = self.parts() else { return false };
+                round.add_up(lineup, rules, desk);
+                false
+            }
+            (Work::Reconstruct, Outcome::Reconstructed(sum)) => self.answer(sum, rules, desk),
+            (Work::Reconstruct, Outcome::BadSum(seat)) => {
+                self.bad_sum(seat, rules, desk);
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// A mask sum did not open, or was not what was asked for: its sender is named and others are asked.
+    fn bad_sum(&mut self, seat: u8, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        let Ok((round, lineup)) = self.parts() else { return };
+        let from = lineup.seats[usize::from(seat)].identity.name.clone();
+        let wrong = Wrong::Rule("a mask sum that does not open, or is of other blocks");
+        desk.out.event(Event::Fault(Fault { from, kind: Kind::MaskSum, wrong }));
+        if let Stage::Opening(opening) = &mut round.stage {
+            opening.adding = false;
+            opening.again = desk.now;
+            opening.sums.reject(seat);
+        }
+        round.ask_again(lineup, rules, desk);
+        round.add_up(lineup, rules, desk);
+    }
+
+    /// The sum is there: hand it to the hospital's owner and everybody their receipt.
+    fn answer(&mut self, sum: Vec<i64>, rules: &Rules, desk: &mut HospitalDesk<'_>) -> bool {
+        let Some(round) = &self.round else { return false };
+        let Stage::Opening(opening) = &round.stage else { return false };
+        let last = round.last;
+        let (count, begin) = (opening.fixed.cohort.places.len(), &round.asked.begin);
+        let most = u128::from(begin.scaled_bound) * u128::from(count);
+        if sum.iter().any(|one| u128::from(one.unsigned_abs()) > most) {
+            self.abort(AbortReason::SumOutOfRange, String::new(), last, rules, desk);
+            return last;
+        }
+        let pen = round.pen(rules.session, desk.me);
+        let receipt = Receipt { count, cohort: opening.fixed.signed.clone(), confirms: opening.confirms.clone(), last };
+        desk.out.send.push(pen.write(Kind::Result, To::All, opening.fixed.digest, &receipt));
+        desk.out.event(Event::Opened(Box::new(Answer {
+            session: rules.session,
+            round: round.asked.round,
+            snapshot: begin.snapshot.clone(),
+            fields: begin.question.fields(),
+            sum,
+            scale: begin.scale,
+            cohort: count,
+            invited: self.lineup.count,
+            confirmations: opening.confirms.len() as u32,
+            cohort_root: opening.fixed.cohort.root,
+        })));
+        self.round = None;
+        last
+    }
+
+    pub(super) fn abort(
+        &mut self,
+        reason: AbortReason,
+        advice: String,
+        last: bool,
+        rules: &Rules,
+        desk: &mut HospitalDesk<'_>,
+    ) {
+        let Some(round) = self.round.take() else { return };
+        let abort = Abort { reason: reason.clone(), last };
+        let pen = round.pen(rules.session, desk.me);
+        desk.out.send.push(pen.write(Kind::Abort, To::All, round.asked.digest, &abort));
+        desk.out.event(Event::Aborted { session: rules.session, round: round.asked.round, reason, advice });
+    }
+
+    /// Gives up what is late; whether the session ends with it.
+    pub(super) fn keep_time(&mut self, rules: &Rules, desk: &mut HospitalDesk<'_>) -> bool {
+        let Ok((round, lineup)) = self.parts() else { return false };
+        round.ask_again(lineup, rules, desk);
+        let (confirms_close, ends, last) = (round.asked.confirms_close(), round.asked.ends(), round.last);
+        match &round.stage {
+            Stage::Asking if desk.now >= confirms_close => {
+                self.abort(AbortReason::NoCohort, String::new(), last, rules, desk);
+                last
+            }
+            Stage::Confirming(_) if desk.now >= confirms_close => {
+                self.too_few_confirmed(rules, desk);
+                last
+            }
+            Stage::Opening(opening) if desk.now >= ends => {
+                let mut missing: Vec<Name> =
+                    opening.sums.silent().into_iter().map(|seat| lineup.seats[usize::from(seat)].identity.name.clone()).collect();
+                if round.masked.chunks().is_none() {
+                    missing.push(lineup.servers[0].name.clone());
+                }
+                self.abort(AbortReason::SumsMissing { missing }, String::new(), last, rules, desk);
+                last
+            }
+            Stage::Opening(opening) => {
+                desk.out.wake_at(opening.again.min(ends));
+                false
+            }
+            _ => {
+                desk.out.wake_at(confirms_close);
+                false
+            }
+        }
+    }
+}

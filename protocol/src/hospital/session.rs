@@ -1,0 +1,454 @@
+//! One session of the hospital: from its Announce to the list of who joined, then question by question.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use super::round::Round;
+use super::{HospitalDesk, SessionInfo, Ticket};
+use crate::desk::{Me, Pen, Stop, rule};
+use crate::error::{AbortReason, PlanError, Wrong, list};
+use crate::id::{Address, Digest, Kind, Name, Place, RoundNo, SessionId, Snapshot, Time, To};
+use crate::job::Outcome;
+use crate::kdf;
+use crate::message::{Abort, Announce, Begin, Decline, PayloadHeader, PayloadKey, Refuse};
+use crate::patient::{payload_commitment, payload_info, session_key};
+use crate::places::Places;
+use crate::plan::{Ask, Plan};
+use crate::seal::{SealSecret, SumSealer};
+use crate::secret::{Root, SessionRandomness};
+use crate::session::{Asked, Joined, Lineup, Pieces, Rules};
+use crate::step::Event;
+use crate::wire::{self, Frame, Signed};
+
+#[derive(Debug)]
+enum Stage {
+    /// No Roster yet.
+    Announced,
+    /// The Roster is here; the list is coming.
+    Listing(Box<Lineup>, Pieces),
+    /// It is known who joined.
+    Open(Box<Open>),
+}
+
+/// A session in which questions can be asked.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) lineup: Lineup,
+    pub(super) joined: Vec<Joined>,
+    pub(super) past: Vec<Past>,
+    pub(super) last: RoundNo,
+    pub(super) round: Option<Round>,
+}
+
+/// A round whose Cohort was sent: members may have confirmed it, whatever became of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Past {
+    pub(super) round: RoundNo,
+    pub(super) snapshot: Snapshot,
+    pub(super) places: Places,
+}
+
+/// One session of the hospital.
+#[derive(Debug)]
+pub(super) struct Session {
+    rules: Rules,
+    announce: Signed,
+    announced: Time,
+    randomness: SessionRandomness,
+    secret: Arc<SealSecret>,
+    stage: Stage,
+    /// A question that waits for the list.
+    waiting: Option<Ask>,
+    ended: bool,
+}
+
+/// What the store keeps of a session.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    announce: Signed,
+    announced: Time,
+    #[serde(with = "serde_bytes")]
+    randomness: [u8; 32],
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.randomness);
+    }
+}
+
+/// The hospital's seal key for a session, from its randomness.
+fn seal_secret(randomness: &SessionRandomness) -> SealSecret {
+    SealSecret::from_randomness(randomness, &[b"hospital"])
+}
+
+impl Session {
+    pub(super) fn announce(plan: &Plan, desk: &mut HospitalDesk<'_>) -> Self {
+        let randomness = SessionRandomness::new(desk.fresh("ward/1 session randomness", b"announce"));
+        let secret = seal_secret(&randomness);
+        let announce = Announce {
+            nonce: kdf::derive("ward/1 announce nonce", randomness.expose(), &[]),
+            study: plan.study.clone(),
+            sharing: plan.sharing,
+            min_cohort: plan.min_cohort,
+            expect: plan.expect,
+            candidates: plan.candidates.clone(),
+            servers: vec![plan.server.clone()],
+            payloads: plan.payloads,
+            join_seconds: plan.join_seconds,
+            not_after: plan.not_after.0,
+            seal_key: secret.public(),
+            chain: desk.me.chain.clone(),
+        };
+        let pen = Pen { me: desk.me, session: Digest::default(), round: RoundNo::SETUP, secret: randomness.expose() };
+        let signed = pen.sign(Kind::Announce, To::All, Digest::default(), &announce);
+        let pen = Pen { session: signed.digest(), ..pen };
+        desk.out.send.push(pen.post(Kind::Announce, &signed, To::All, &[]));
+        let hospital = crate::id::Identity {
+            name: desk.me.name.clone(),
+            role: desk.me.role,
+            key: desk.me.signing.verifying_key(),
+            certificate: Digest::default(),
+        };
+        let blocks = announce.sharing.blocks().into();
+        let rules = Rules { session: signed.digest(), announce, hospital, blocks };
+        let session = Self {
+            announce: signed,
+            announced: desk.now,
+            secret: Arc::new(secret),
+            randomness,
+            stage: Stage::Announced,
+            waiting: None,
+            ended: false,
+            rules,
+        };
+        session.save(desk);
+        desk.out.event(Event::Session(session.id()));
+        session
+    }
+
+    pub(super) fn id(&self) -> SessionId {
+        self.rules.session
+    }
+
+    pub(super) fn info(&self) -> SessionInfo {
+        let sharing = self.rules.announce.sharing;
+        SessionInfo {
+            session: self.id(),
+            announced: self.announced,
+            rules: format!("c={}, t={}, k={}", sharing.committee(), sharing.threshold(), self.rules.announce.min_cohort),
+            committee: sharing.committee(),
+            threshold: sharing.threshold(),
+            quorum: sharing.quorum(),
+        }
+    }
+
+    fn pen<'a>(&'a self, me: &'a Me) -> Pen<'a> {
+        Pen { me, session: self.rules.session, round: RoundNo::SETUP, secret: self.randomness.expose() }
+    }
+
+    pub(super) fn take(&mut self, frame: &Frame, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
+        match frame.envelope.kind {
+            Kind::Roster => self.on_roster(frame, desk),
+            Kind::List => self.on_list(frame, desk),
+            Kind::Refuse if matches!(self.stage, Stage::Announced) => self.on_refused_joins(frame, desk),
+            Kind::Cohort | Kind::Confirm | Kind::Refuse | Kind::MaskedSum | Kind::MaskSum => {
+                let (rules, open) = self.open()?;
+                open.take(frame, rules, desk)
+            }
+            _ => Err(rule("a hospital is never sent this kind")),
+        }
+    }
+
+    fn open(&mut self) -> Result<(&Rules, &mut Open), Stop> {
+        match &mut self.stage {
+            Stage::Open(open) => Ok((&self.rules, open)),
+            _ => Err(Stop::Early),
+        }
+    }
+
+    fn on_roster(&mut self, frame: &Frame, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
+        let lineup = Lineup::read(frame, &self.rules, desk.me, desk.now)?;
+        if let Some(known) = self.lineup() {
+            let same = known.digest == lineup.digest;
+            return Err(if same { Stop::Useless("the roster is known") } else { Stop::Fault(Wrong::Equivocation) });
+        }
+        let committee = lineup.seats.iter().map(|seat| seat.identity.name.clone()).collect();
+        desk.out.event(Event::Roster { session: self.id(), count: lineup.count, committee });
+        desk.out.put(session_key(self.id(), "roster"), wire::encode(&frame.signed()));
+        self.stage = Stage::Listing(Box::new(lineup), Pieces::default());
+        Ok(())
+    }
+
+    fn lineup(&self) -> Option<&Lineup> {
+        match &self.stage {
+            Stage::Announced => None,
+            Stage::Listing(lineup, _) => Some(lineup),
+            Stage::Open(open) => Some(&open.lineup),
+        }
+    }
+
+    fn on_list(&mut self, frame: &Frame, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
+        let (lineup, pieces) = match &mut self.stage {
+            Stage::Announced => return Err(Stop::Early),
+            Stage::Listing(lineup, pieces) => (lineup, pieces),
+            Stage::Open(_) => return Err(Stop::Useless("the list is known")),
+        };
+        let Some(joined) = pieces.take(frame, &self.rules, lineup, desk.me, desk.now)? else { return Ok(()) };
+        let signed: Vec<&Signed> = joined.iter().map(|one| &one.signed).collect();
+        desk.out.put(session_key(self.rules.session, "list"), wire::encode(&signed));
+        let open = Open { lineup: (**lineup).clone(), joined, past: Vec::new(), last: RoundNo::SETUP, round: None };
+        open.save(self.rules.session, desk);
+        self.stage = Stage::Open(Box::new(open));
+        self.send_payload_keys(desk)?;
+        if let Some(ask) = self.waiting.take() {
+            let refused = self.begin(ask, desk);
+            debug_assert!(refused.is_ok(), "a question is checked for the expected patients before it waits");
+        }
+        Ok(())
+    }
+
+    fn send_payload_keys(&mut self, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
+        let Stage::Open(open) = &self.stage else { return Err(Stop::Early) };
+        if !self.rules.announce.payloads {
+            return Ok(());
+        }
+        let key = self.payload_key();
+        let pen = self.pen(desk.me);
+        for one in &open.joined {
+            let Some(to) = &one.seal_key else { continue };
+            let info = payload_info(self.rules.session, one.name());
+            let randomness = kdf::derive("ward/1 payload seal randomness", self.randomness.expose(), &[&info, &key]);
+            let (sealer, encapsulation) =
+                SumSealer::new(to, &info, randomness).map_err(|_| rule("a seal key that is no key"))?;
+            let sealed = sealer.seal(0, &key).map_err(|_| rule("a seal key that is no key"))?;
+            let message = PayloadKey { encapsulation: ByteBuf::from(encapsulation), sealed: ByteBuf::from(sealed) };
+            desk.out.send.push(pen.write(Kind::PayloadKey, To::One(one.name().clone()), open.lineup.digest, &message));
+        }
+        Ok(())
+    }
+
+    fn payload_key(&self) -> [u8; 32] {
+        kdf::derive("ward/1 payload key", self.randomness.expose(), &[])
+    }
+
+    /// The server closed joins with too few.
+    fn on_refused_joins(&mut self, frame: &Frame, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
+        let Refuse::TooFewJoined { joined, marked } = frame.envelope.body()? else {
+            return Err(Stop::Early);
+        };
+        if frame.envelope.after != self.rules.session || frame.envelope.from != *self.rules.first_server() {
+            return Err(Wrong::NotItsRole.into());
+        }
+        // Before the Roster the server's certificate is not known here. A lie costs the session and no more, and the
+        // broker lets only the server write under its name.
+        let committee = u32::from(self.rules.announce.sharing.committee());
+        let reason = AbortReason::TooFewJoined { joined, marked, needed: self.rules.needed(), committee };
+        self.abort(reason, self.rules.session, RoundNo::SETUP, true, desk);
+        Ok(())
+    }
+
+    fn abort(&mut self, reason: AbortReason, after: Digest, round: RoundNo, last: bool, desk: &mut HospitalDesk<'_>) {
+        let pen = Pen { round, ..self.pen(desk.me) };
+        let abort = Abort { reason: reason.clone(), last };
+        desk.out.send.push(pen.write(Kind::Abort, To::All, after, &abort));
+        let advice = String::new();
+        desk.out.event(Event::Aborted { session: self.rules.session, round, reason, advice });
+        self.waiting = None;
+        self.ended |= last;
+    }
+
+    /// Asks now, or as soon as the list is here.
+    pub(super) fn ask(&mut self, ask: Ask, desk: &mut HospitalDesk<'_>) -> Result<(), PlanError> {
+        if let Stage::Open(open) = &self.stage {
+            if open.round.is_some() {
+                return Err(PlanError::Busy);
+            }
+            return self.begin(ask, desk);
+        }
+        if self.waiting.is_some() {
+            return Err(PlanError::Busy);
+        }
+        ask.check(self.rules.announce.expect)?;
+        self.waiting = Some(ask);
+        Ok(())
+    }
+
+    fn begin(&mut self, ask: Ask, desk: &mut HospitalDesk<'_>) -> Result<(), PlanError> {
+        let payload_key = self.payload_key();
+        let Stage::Open(open) = &mut self.stage else { return Err(PlanError::Busy) };
+        let ring = ask.check(open.lineup.count)?;
+        let number = open.last.next();
+        let payload = self.rules.announce.payloads.then(|| PayloadHeader {
+            chunks: Vec::new(),
+            key: payload_commitment(&payload_key, number.0),
+        });
+        // The newest cohort over this snapshot, opened or not: members may have confirmed it.
+        let same_as = open.past.iter().rev().find(|past| past.snapshot == ask.snapshot).map(|past| past.round);
+        let begin = Begin {
+            question: ask.question,
+            snapshot: ask.snapshot,
+            same_as,
+            ring,
+            scale: ask.scale,
+            scaled_bound: ask.scaled_bound,
+            enough: ask.enough,
+            round_seconds: ask.round_seconds,
+            payload,
+        };
+        let root = Root::new(desk.fresh("ward/1 hospital root", &self.rules.session.0));
+        let pen = Pen { me: desk.me, session: self.rules.session, round: number, secret: root.expose() };
+        let signed = pen.sign(Kind::Begin, To::All, open.lineup.digest, &begin);
+        let asked = signed.open().map_err(Stop::from);
+        let asked = asked.and_then(|frame| Asked::read(&frame, &self.rules, &open.lineup, open.last, desk.now));
+        let asked = asked.map_err(|_| PlanError::Dimension(begin.question.dimension()))?;
+        open.last = number;
+        open.save(self.rules.session, desk);
+        desk.out.send.push(pen.post(Kind::Begin, &signed, To::All, &[]));
+        desk.out.event(Event::Round { session: self.rules.session, round: number });
+        open.round = Some(Round::new(asked, root, self.secret.clone(), ask.last));
+        Ok(())
+    }
+
+    pub(super) fn stop(&mut self, last: bool, desk: &mut HospitalDesk<'_>) {
+        match &mut self.stage {
+            Stage::Open(open) if open.round.is_some() => {
+                open.abort(AbortReason::Stopped, String::new(), last, &self.rules, desk);
+                self.ended |= last;
+            }
+            Stage::Open(open) if last => {
+                let (after, round) = (open.lineup.digest, open.last);
+                self.abort(AbortReason::Stopped, after, round, true, desk);
+            }
+            Stage::Open(_) => {}
+            _ => self.abort(AbortReason::Stopped, self.rules.session, RoundNo::SETUP, last, desk),
+        }
+    }
+
+    pub(super) fn take_chunk(
+        &mut self,
+        address: &Address,
+        payload: &bytes::Bytes,
+        desk: &mut HospitalDesk<'_>,
+    ) -> Result<(), Stop> {
+        let (rules, open) = self.open()?;
+        open.take_chunk(address, payload, rules.session, desk)
+    }
+
+    pub(super) fn done(&mut self, ticket: Ticket, outcome: Outcome, desk: &mut HospitalDesk<'_>) {
+        if let Stage::Open(open) = &mut self.stage {
+            self.ended |= open.done(ticket, outcome, &self.rules, desk);
+        }
+    }
+
+    pub(super) fn keep_time(&mut self, desk: &mut HospitalDesk<'_>) {
+        if let Stage::Open(open) = &mut self.stage {
+            self.ended |= open.keep_time(&self.rules, desk);
+        }
+    }
+
+    pub(super) fn is_over(&self, now: Time) -> bool {
+        self.ended || now.0 >= self.rules.announce.not_after
+    }
+
+    pub(super) fn wipe(&self, desk: &mut HospitalDesk<'_>) {
+        for what in ["state", "roster", "list", "rounds"] {
+            desk.out.forget(session_key(self.rules.session, what));
+        }
+    }
+
+    fn save(&self, desk: &mut HospitalDesk<'_>) {
+        let announce = self.announce.clone();
+        let stored = Stored { announce, announced: self.announced, randomness: *self.randomness.expose() };
+        desk.out.put(session_key(self.id(), "state"), wire::encode(&stored));
+    }
+
+    /// All sessions that the store has.
+    pub(super) fn restore_all(me: &Me, store: &BTreeMap<String, Vec<u8>>, now: Time) -> Vec<(SessionId, Self)> {
+        let states = store.iter().filter(|(key, _)| key.starts_with("session/") && key.ends_with("/state"));
+        states.filter_map(|(_, value)| Self::restore(me, value, store, now)).collect()
+    }
+
+    fn restore(me: &Me, value: &[u8], store: &BTreeMap<String, Vec<u8>>, now: Time) -> Option<(SessionId, Self)> {
+        let stored: Stored = wire::decode(value, "session").ok()?;
+        let rules = Rules::read(&stored.announce.open().ok()?, me, now).ok()?;
+        let id = rules.session;
+        let randomness = SessionRandomness::new(stored.randomness);
+        let bytes = |what: &str| store.get(&session_key(id, what));
+        let lineup = match bytes("roster") {
+            Some(roster) => {
+                let roster: Signed = wire::decode(roster, "roster").ok()?;
+                Some(Lineup::read(&roster.open().ok()?, &rules, me, now).ok()?)
+            }
+            None => None,
+        };
+        let stage = match (lineup, bytes("list"), bytes("rounds")) {
+            (None, ..) => Stage::Announced,
+            (Some(lineup), Some(list), Some(rounds)) => {
+                let signed: Vec<Signed> = wire::decode(list, "list of joins").ok()?;
+                let joined = signed.iter().map(|one| Joined::read(&one.open()?, &rules, me, now));
+                let joined = joined.collect::<Result<Vec<_>, _>>().ok()?;
+                let (last, past) = wire::decode(rounds, "rounds").ok()?;
+                Stage::Open(Box::new(Open { lineup, joined, past, last, round: None }))
+            }
+            (Some(lineup), ..) => Stage::Listing(Box::new(lineup), Pieces::default()),
+        };
+        let session = Self {
+            announce: stored.announce.clone(),
+            announced: stored.announced,
+            secret: Arc::new(seal_secret(&randomness)),
+            randomness,
+            stage,
+            waiting: None,
+            ended: false,
+            rules,
+        };
+        Some((id, session))
+    }
+}
+
+impl Open {
+    /// Stores which rounds were, and their cohorts.
+    pub(super) fn save(&self, session: SessionId, desk: &mut HospitalDesk<'_>) {
+        desk.out.put(session_key(session, "rounds"), wire::encode(&(self.last, &self.past)));
+    }
+
+    /// The name at `place`.
+    fn name(&self, place: Place) -> Option<Name> {
+        self.joined.get(place.0 as usize).map(|one| one.name().clone())
+    }
+
+    /// Who declined and what would pass, in words.
+    pub(super) fn explain(&self, declined: &[(Place, Decline)], snapshot: &Snapshot) -> String {
+        let mut once: BTreeMap<SessionId, Vec<Name>> = BTreeMap::new();
+        let mut policy = Vec::new();
+        for (place, decline) in declined {
+            match decline {
+                Decline::Once(session) => once.entry(*session).or_default().extend(self.name(*place)),
+                Decline::Policy => policy.extend(self.name(*place)),
+            }
+        }
+        let mut words = Vec::new();
+        for (session, names) in &once {
+            let short = session.short();
+            words.push(format!(
+                "snapshot `{snapshot}` of {} belongs to session {short}: a snapshot goes into one session only. Ask there \
+                 again (--session {short}), or ask for the next snapshot once they offer one (--snapshot)",
+                list(names)
+            ));
+        }
+        if !policy.is_empty() {
+            words.push(format!(
+                "{} declined by their own policy: no data under snapshot `{snapshot}`, or a question that their schema or \
+                 policy does not allow; their own agents say which",
+                list(&policy)
+            ));
+        }
+        words.join(". ")
+    }
+}

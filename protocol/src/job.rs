@@ -1,0 +1,300 @@
+//! Heavy work as values: a machine emits a [`Job`], the driver runs it on any thread, and its [`Outcome`] comes back
+//! as an input. Machines themselves never walk a long vector.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::chunks::Chunks;
+use crate::id::Digest;
+use crate::kdf;
+use crate::mask;
+use crate::ring::{Lanes, Ring};
+use crate::seal::{SealError, SealKey, SealSecret, SumOpener, SumSealer};
+use crate::secret::{Root, Seed, StreamKey};
+use crate::task::{Question, Record, SecretVector};
+use crate::wire;
+
+/// Names a job among those of one machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub u64);
+
+/// A piece of heavy work; pure, and may run on any thread.
+#[derive(Debug)]
+pub enum Job {
+    /// patient: answer the question, subtract the masks and pack, chunk by chunk.
+    Mask {
+        /// What is asked.
+        question: Question,
+        /// What it is answered from.
+        record: Arc<Record>,
+        /// The vector's ring and chunks.
+        chunks: Chunks,
+        /// The round's root, from which the seeds are derived.
+        root: Root,
+        /// The Begin that is answered.
+        begin: Digest,
+        /// How many blocks the committee has.
+        blocks: u16,
+    },
+    /// server, hospital: which chunk is this?
+    Identify {
+        /// A chunk's bytes.
+        bytes: Bytes,
+    },
+    /// server: add chunks to, or take them out of, one chunk of the sum.
+    Fold {
+        /// Which chunk of the sum.
+        chunk: u32,
+        /// The sum so far.
+        sum: Lanes,
+        /// Its ring.
+        ring: Ring,
+        /// What to add.
+        add: Vec<Bytes>,
+        /// What to take out.
+        subtract: Vec<Bytes>,
+    },
+    /// server: pack the chunks of a sum for the wire.
+    Pack {
+        /// The sum, chunk by chunk.
+        sums: Vec<Lanes>,
+        /// Its ring.
+        ring: Ring,
+    },
+    /// member: the sum of many masks over one chunk.
+    Expand {
+        /// Which chunk.
+        chunk: u32,
+        /// The vector's ring and chunks.
+        chunks: Chunks,
+        /// The stream keys, of every patient of the cohort and every block that this member sends.
+        keys: Arc<[StreamKey]>,
+    },
+    /// member: seal its list of blocks and the chunks of their sum to the hospital.
+    Seal {
+        /// The hospital's key.
+        to: SealKey,
+        /// What the seal is bound to.
+        info: Vec<u8>,
+        /// The round's root: the seal's randomness is derived from it and from the text.
+        root: Root,
+        /// The MessagePack of the list of blocks.
+        blocks: Vec<u8>,
+        /// The sum, chunk by chunk.
+        sums: Vec<Lanes>,
+        /// Its ring.
+        ring: Ring,
+    },
+    /// hospital: open the mask sums and add them to the masked sum.
+    Reconstruct {
+        /// The hospital's key.
+        secret: Arc<SealSecret>,
+        /// The vector's ring and chunks.
+        chunks: Chunks,
+        /// The packed chunks of the masked sum.
+        masked: Vec<Bytes>,
+        /// The sealed mask sums.
+        sealed: Vec<SealedSum>,
+    },
+}
+
+/// A mask sum as it came: pieces whose digests were checked already.
+#[derive(Clone, Debug)]
+pub struct SealedSum {
+    /// The sender's seat.
+    pub seat: u8,
+    /// The HPKE encapsulation.
+    pub encapsulation: Vec<u8>,
+    /// What the seal is bound to.
+    pub info: Vec<u8>,
+    /// The MessagePack of the list of blocks that was asked for.
+    pub blocks: Vec<u8>,
+    /// The sealed pieces: the list of blocks, then the chunks.
+    pub pieces: Vec<Bytes>,
+}
+
+/// What a [`Job`] gives.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The packed chunks of the masked vector and their digests.
+    Masked {
+        /// The chunks.
+        chunks: Vec<Bytes>,
+        /// Their digests.
+        digests: Vec<Digest>,
+        /// The seed of each block.
+        seeds: Vec<Seed>,
+    },
+    /// A chunk and its digest.
+    Identified {
+        /// The chunk.
+        bytes: Bytes,
+        /// Its digest.
+        digest: Digest,
+    },
+    /// The sum of a chunk after folding.
+    Folded {
+        /// Which chunk.
+        chunk: u32,
+        /// The sum now.
+        sum: Lanes,
+    },
+    /// The packed chunks of a sum and their digests.
+    Packed {
+        /// The chunks.
+        chunks: Vec<Bytes>,
+        /// Their digests.
+        digests: Vec<Digest>,
+    },
+    /// The sum of masks over a chunk.
+    Expanded {
+        /// Which chunk.
+        chunk: u32,
+        /// The sum.
+        sum: Lanes,
+    },
+    /// A sealed mask sum.
+    Sealed {
+        /// The HPKE encapsulation.
+        encapsulation: Vec<u8>,
+        /// The sealed pieces.
+        pieces: Vec<Bytes>,
+    },
+    /// The answer, as signed coordinates.
+    Reconstructed(Vec<i64>),
+    /// The mask sum of this seat does not open, or is not what was asked for.
+    BadSum(u8),
+    /// The vector does not fit its ring or its chunks: a check before the job was wrong.
+    Unfit,
+}
+
+impl Job {
+    /// Runs the job here and now.
+    pub fn run(self) -> Outcome {
+        match self {
+            Job::Mask { question, record, chunks, root, begin, blocks } => match question.answer(&record) {
+                Some(vector) => mask_vector(&vector, &chunks, &root, begin, blocks).unwrap_or(Outcome::Unfit),
+                None => Outcome::Unfit,
+            },
+            Job::Identify { bytes } => Outcome::Identified { digest: kdf::chunk_digest(&bytes), bytes },
+            Job::Fold { chunk, sum, ring, add, subtract } => {
+                fold(chunk, sum, ring, &add, &subtract).unwrap_or(Outcome::Unfit)
+            }
+            Job::Pack { sums, ring } => {
+                let chunks: Vec<Bytes> = sums.iter().map(|sum| Bytes::from(sum.pack(ring))).collect();
+                Outcome::Packed { digests: chunks.iter().map(|chunk| kdf::chunk_digest(chunk)).collect(), chunks }
+            }
+            Job::Expand { chunk, chunks, keys } => expand(chunk, &chunks, &keys),
+            Job::Seal { to, info, root, blocks, sums, ring } => {
+                seal(&to, &info, &root, &blocks, &sums, ring).unwrap_or(Outcome::Unfit)
+            }
+            Job::Reconstruct { secret, chunks, masked, sealed } => reconstruct(&secret, &chunks, &masked, &sealed),
+        }
+    }
+}
+
+fn mask_vector(
+    vector: &SecretVector,
+    chunks: &Chunks,
+    root: &Root,
+    begin: Digest,
+    blocks: u16,
+) -> Option<Outcome> {
+    let ring = chunks.ring();
+    let input = vector.digest(root);
+    let seeds: Vec<Seed> = (0..blocks).map(|block| Seed::derive(root, begin, input, block)).collect();
+    let keys: Vec<StreamKey> = seeds.iter().map(Seed::stream_key).collect();
+    let mut packed = Vec::new();
+    let mut digests = Vec::new();
+    for chunk in 0..chunks.count() {
+        let start = chunks.start(chunk);
+        let range = start as usize..start as usize + chunks.len(chunk);
+        let mut lanes = Lanes::from_i64(ring, vector.0.get(range)?).ok()?;
+        for key in &keys {
+            mask::sub_mask(key, ring, start, &mut lanes);
+        }
+        let bytes = Bytes::from(lanes.pack(ring));
+        digests.push(kdf::chunk_digest(&bytes));
+        packed.push(bytes);
+    }
+    Some(Outcome::Masked { chunks: packed, digests, seeds })
+}
+
+fn fold(chunk: u32, mut sum: Lanes, ring: Ring, add: &[Bytes], subtract: &[Bytes]) -> Option<Outcome> {
+    for bytes in add {
+        sum.add_packed(ring, bytes).ok()?;
+    }
+    for bytes in subtract {
+        sum.sub_packed(ring, bytes).ok()?;
+    }
+    Some(Outcome::Folded { chunk, sum })
+}
+
+fn expand(chunk: u32, chunks: &Chunks, keys: &[StreamKey]) -> Outcome {
+    let mut sum = Lanes::zero(chunks.ring(), chunks.len(chunk));
+    for key in keys {
+        mask::add_mask(key, chunks.ring(), chunks.start(chunk), &mut sum);
+    }
+    Outcome::Expanded { chunk, sum }
+}
+
+fn seal(
+    to: &SealKey,
+    info: &[u8],
+    root: &Root,
+    blocks: &[u8],
+    sums: &[Lanes],
+    ring: Ring,
+) -> Result<Outcome, SealError> {
+    let texts: Vec<Vec<u8>> = sums.iter().map(|sum| sum.pack(ring)).collect();
+    let mut digests: Vec<Digest> = texts.iter().map(|text| kdf::chunk_digest(text)).collect();
+    digests.push(wire::attachment_digest(blocks));
+    // Randomness from the root alone would seal two texts under one key and nonce after a restore (design section 7).
+    let text = kdf::digest("ward/1 mask sum text", &digests.iter().map(|d| &d.0[..]).collect::<Vec<_>>());
+    let randomness = kdf::derive("ward/1 mask sum randomness", root.expose(), &[info, &text.0]);
+    let (sealer, encapsulation) = SumSealer::new(to, info, randomness)?;
+    let mut pieces = vec![Bytes::from(sealer.seal(0, blocks)?)];
+    for (piece, text) in (1u32..).zip(&texts) {
+        pieces.push(Bytes::from(sealer.seal(piece, text)?));
+    }
+    Ok(Outcome::Sealed { encapsulation, pieces })
+}
+
+fn reconstruct(secret: &SealSecret, chunks: &Chunks, masked: &[Bytes], sealed: &[SealedSum]) -> Outcome {
+    let ring = chunks.ring();
+    let mut sums = Vec::new();
+    for bytes in masked {
+        match Lanes::unpack(ring, bytes) {
+            Ok(sum) => sums.push(sum),
+            Err(_) => return Outcome::Unfit,
+        }
+    }
+    for one in sealed {
+        if add_sealed(secret, ring, &mut sums, one).is_none() {
+            return Outcome::BadSum(one.seat);
+        }
+    }
+    Outcome::Reconstructed(sums.iter().flat_map(|sum| sum.to_i64(ring)).collect())
+}
+
+/// Adds one mask sum to `sums`; `None` where it does not open, or is of other blocks or another shape.
+fn add_sealed(secret: &SealSecret, ring: Ring, sums: &mut [Lanes], sealed: &SealedSum) -> Option<()> {
+    let opener = SumOpener::new(secret, &sealed.encapsulation, &sealed.info).ok()?;
+    let (first, rest) = sealed.pieces.split_first()?;
+    if opener.open(0, first).ok()?.as_slice() != sealed.blocks || rest.len() != sums.len() {
+        return None;
+    }
+    // Open everything before adding anything: a bad piece must leave the sums as they were.
+    let mut opened = Vec::new();
+    for (piece, bytes) in (1u32..).zip(rest) {
+        opened.push(opener.open(piece, bytes).ok()?);
+    }
+    let fits = sums.iter().zip(&opened).all(|(sum, text)| text.len() == sum.len() * ring.word_bytes());
+    for (sum, text) in sums.iter_mut().zip(&opened) {
+        if !fits || sum.add_packed(ring, text).is_err() {
+            return None;
+        }
+    }
+    Some(())
+}

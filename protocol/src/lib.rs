@@ -1,0 +1,50 @@
+//! Ward's protocol.
+
+pub mod decimal;
+pub mod memory;
+pub mod merkle;
+pub mod message;
+
+mod chains;
+mod chunks;
+mod desk;
+mod error;
+mod hospital;
+mod id;
+mod job;
+mod kdf;
+mod mask;
+mod member;
+mod patient;
+mod places;
+mod plan;
+mod ring;
+mod seal;
+mod secret;
+mod server;
+mod session;
+mod sharing;
+mod step;
+mod task;
+mod wire;
+
+pub use chunks::{CHUNK_BYTES, ChunkError, Chunks, VECTOR_BYTES};
+pub use decimal::Scale;
+pub use desk::Me;
+pub use error::*;
+pub use hospital::{Hospital, SessionInfo};
+pub use id::*;
+pub use job::*;
+pub use kdf::chunk_digest;
+pub use mask::*;
+pub use patient::{OfferError, Patient};
+pub use places::Places;
+pub use plan::{Ask, Plan, Settings};
+pub use ring::*;
+pub use seal::*;
+pub use secret::*;
+pub use server::Server;
+pub use sharing::*;
+pub use step::*;
+pub use task::*;
+pub use wire::*;

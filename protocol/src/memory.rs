@@ -1,0 +1,395 @@
+//! A whole study in memory: the same machines without a broker, under a virtual clock and from one seed.
+//!
+//! It carries messages in the order in which they were written, runs jobs in place and keeps each party's store. A
+//! [`Tamper`] may drop, repeat, delay, alter or add messages on their way: this is what tests and simulations are
+//! made of. The same seed gives the same run.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+use serde_bytes::ByteBuf;
+
+use crate::desk::Me;
+use crate::error::PlanError;
+use crate::hospital::Hospital;
+use crate::id::{Address, Authority, Chain, Identity, Kind, Name, Role, SessionId, Snapshot, Time, To};
+use crate::job::{Job, JobId};
+use crate::kdf;
+use crate::patient::{OfferError, Patient};
+use crate::plan::{Ask, Plan};
+use crate::server::Server;
+use crate::step::{Answer, Effects, Event, Input, Moment};
+use crate::task::{Policy, Record, Schema};
+use crate::wire::digest_certificate;
+
+/// Names parties as a CA would: a chain is the party's name, and it proves what was registered under it.
+#[derive(Debug, Default)]
+pub struct Registry(Mutex<BTreeMap<Name, Identity>>);
+
+impl Registry {
+    /// Registers `name`; the key is derived from the name.
+    pub fn register(self: &Arc<Self>, name: &Name, role: Role) -> Me {
+        let signing = SigningKey::from_bytes(&kdf::derive("ward/1 memory key", name.as_str().as_bytes(), &[]));
+        let certificate = digest_certificate(name.as_str().as_bytes());
+        let identity = Identity { name: name.clone(), role, key: signing.verifying_key(), certificate };
+        if let Ok(mut parties) = self.0.lock() {
+            parties.insert(name.clone(), identity);
+        }
+        let chain = Chain(vec![ByteBuf::from(name.as_str().as_bytes().to_vec())]);
+        Me { name: name.clone(), role, signing, chain, authority: self.clone() }
+    }
+}
+
+impl Authority for Registry {
+    fn identify(&self, chain: &Chain, _now: Time) -> Result<Identity, String> {
+        let parties = self.0.lock().map_err(|_| "the registry is poisoned".to_string())?;
+        let known = match chain.0.as_slice() {
+            [one] => parties.values().find(|identity| identity.name.as_str().as_bytes() == one.as_slice()),
+            _ => None,
+        };
+        known.cloned().ok_or_else(|| "not registered in this study".to_string())
+    }
+}
+
+/// A message on its way to one party.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Whom it goes to.
+    pub receiver: Name,
+    /// Under which name it stands.
+    pub address: Address,
+    /// Its bytes.
+    pub payload: Bytes,
+}
+
+/// What becomes of a message on its way: the deliveries that take its place.
+pub type Tamper = Box<dyn FnMut(Delivery) -> Vec<Delivery>>;
+
+/// The machine of one party.
+#[derive(Debug)]
+enum Machine {
+    Hospital(Hospital),
+    Server(Server),
+    Patient(Patient),
+}
+
+/// One party: its machine, its store and how to make it anew.
+struct Party {
+    me: Me,
+    machine: Option<Machine>,
+    patient: Option<(Policy, Schema)>,
+    store: BTreeMap<String, Vec<u8>>,
+    wake: Option<Time>,
+    /// Jobs that are not run yet: a party that dies loses them.
+    jobs: VecDeque<(JobId, Job)>,
+}
+
+/// A study in memory.
+pub struct Network {
+    seed: [u8; 32],
+    draws: u64,
+    now: Time,
+    registry: Arc<Registry>,
+    parties: BTreeMap<Name, Party>,
+    board: BTreeMap<Address, Bytes>,
+    queue: VecDeque<Delivery>,
+    tamper: Option<Tamper>,
+    events: Vec<(Name, Event)>,
+}
+
+impl Network {
+    /// The moment at which every study begins, in milliseconds since the Unix epoch.
+    pub const START: Time = Time(1_700_000_000_000);
+
+    /// An empty study; everything random in it comes from `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed: kdf::derive("ward/1 memory seed", &seed.to_le_bytes(), &[]),
+            draws: 0,
+            now: Self::START,
+            registry: Arc::default(),
+            parties: BTreeMap::new(),
+            board: BTreeMap::new(),
+            queue: VecDeque::new(),
+            tamper: None,
+            events: Vec::new(),
+        }
+    }
+
+    /// Now, by the study's clock.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Moves the clock on by `millis` milliseconds, waking whom that wakes.
+    pub fn sleep(&mut self, millis: u64) {
+        let until = self.now.plus_millis(millis);
+        self.run_until(until);
+        self.now = until;
+    }
+
+    /// The time and fresh bytes for one input.
+    fn moment(&mut self) -> Moment {
+        self.draws += 1;
+        Moment::new(self.now, kdf::derive("ward/1 memory draw", &self.seed, &[&self.draws.to_le_bytes()]))
+    }
+
+    /// Adds the hospital `name`.
+    pub fn add_hospital(&mut self, name: &Name) {
+        let me = self.registry.register(name, Role::Hospital);
+        self.add(me.clone(), Machine::Hospital(Hospital::new(me)), None);
+    }
+
+    /// Adds the server `name`.
+    pub fn add_server(&mut self, name: &Name) {
+        let me = self.registry.register(name, Role::Server);
+        self.add(me.clone(), Machine::Server(Server::new(me)), None);
+    }
+
+    /// Adds a patient, marked where `role` is member.
+    pub fn add_patient(&mut self, name: &Name, role: Role, policy: Policy, schema: Schema) {
+        let me = self.registry.register(name, role);
+        let machine = Machine::Patient(Patient::new(me.clone(), policy.clone(), schema.clone()));
+        self.add(me, machine, Some((policy, schema)));
+    }
+
+    fn add(&mut self, me: Me, machine: Machine, patient: Option<(Policy, Schema)>) {
+        let name = me.name.clone();
+        let (store, jobs) = (BTreeMap::new(), VecDeque::new());
+        let party = Party { me, machine: Some(machine), patient, store, wake: None, jobs };
+        self.parties.insert(name, party);
+    }
+
+    /// Offers data under a snapshot.
+    ///
+    /// # Errors
+    /// As [`Patient::offer`].
+    ///
+    /// # Panics
+    /// If `name` is no living patient.
+    #[allow(clippy::panic)]
+    pub fn offer(&mut self, name: &Name, snapshot: &Snapshot, record: Record) -> Result<(), OfferError> {
+        let moment = self.moment();
+        let Some(Machine::Patient(patient)) = self.parties.get_mut(name).and_then(|party| party.machine.as_mut()) else {
+            panic!("{name} is no living patient")
+        };
+        let effects = patient.offer(snapshot.clone(), record, &moment)?;
+        self.carry_out(name, effects);
+        Ok(())
+    }
+
+    /// Has the hospital open a session.
+    pub fn announce(&mut self, plan: &Plan) -> Option<SessionId> {
+        let moment = self.moment();
+        let (name, hospital) = self.hospital()?;
+        let (session, effects) = hospital.announce(&moment, plan);
+        self.carry_out(&name, effects);
+        Some(session)
+    }
+
+    /// Has the hospital ask a question.
+    ///
+    /// # Errors
+    /// As [`Hospital::ask`].
+    pub fn ask(&mut self, session: SessionId, ask: Ask) -> Result<(), PlanError> {
+        let moment = self.moment();
+        let (name, hospital) = self.hospital().ok_or_else(|| PlanError::NoSession(session.short()))?;
+        let effects = hospital.ask(&moment, session, ask)?;
+        self.carry_out(&name, effects);
+        Ok(())
+    }
+
+    fn hospital(&mut self) -> Option<(Name, &mut Hospital)> {
+        self.parties.iter_mut().find_map(|(name, party)| match &mut party.machine {
+            Some(Machine::Hospital(hospital)) => Some((name.clone(), hospital)),
+            _ => None,
+        })
+    }
+
+    /// Puts `tamper` on the way of every message that is delivered from now on.
+    pub fn tamper(&mut self, tamper: impl FnMut(Delivery) -> Vec<Delivery> + 'static) {
+        self.tamper = Some(Box::new(tamper));
+    }
+
+    /// Puts a message on its way as it is.
+    pub fn inject(&mut self, delivery: Delivery) {
+        self.queue.push_back(delivery);
+    }
+
+    /// Everything that was ever written, by address.
+    pub fn board(&self) -> &BTreeMap<Address, Bytes> {
+        &self.board
+    }
+
+    /// Forgets a message of the board.
+    pub fn lose(&mut self, address: &Address) {
+        self.board.remove(address);
+    }
+
+    /// A party's identity and keys, to forge with in tests.
+    pub fn me(&self, name: &Name) -> Option<&Me> {
+        self.parties.get(name).map(|party| &party.me)
+    }
+
+    /// A party's store.
+    pub fn store(&self, name: &Name) -> Option<&BTreeMap<String, Vec<u8>>> {
+        self.parties.get(name).map(|party| &party.store)
+    }
+
+    /// Gives a party another store, as from a backup; it counts from its next [`Network::revive`].
+    pub fn restore_store(&mut self, name: &Name, store: BTreeMap<String, Vec<u8>>) {
+        if let Some(party) = self.parties.get_mut(name) {
+            party.store = store;
+        }
+    }
+
+    /// Stops a party at once; what is on its way to it is lost.
+    pub fn kill(&mut self, name: &Name) {
+        if let Some(party) = self.parties.get_mut(name) {
+            party.machine = None;
+            party.wake = None;
+            party.jobs.clear();
+        }
+        self.queue.retain(|delivery| delivery.receiver != *name);
+    }
+
+    /// Starts a party again from its store.
+    pub fn revive(&mut self, name: &Name) {
+        let now = self.now;
+        let Some(party) = self.parties.get_mut(name) else { return };
+        let (me, store) = (party.me.clone(), &party.store);
+        party.machine = Some(match (&party.patient, party.me.role) {
+            (Some((policy, schema)), _) => {
+                Machine::Patient(Patient::restore(me, policy.clone(), schema.clone(), store, now))
+            }
+            (None, Role::Server) => Machine::Server(Server::restore(me, store, now)),
+            (None, _) => Machine::Hospital(Hospital::restore(me, store, now)),
+        });
+    }
+
+    /// What happened so far, and to whom.
+    pub fn events(&self) -> &[(Name, Event)] {
+        &self.events
+    }
+
+    /// The answers that the hospital has so far.
+    pub fn answers(&self) -> impl Iterator<Item = &Answer> {
+        self.events.iter().filter_map(|(_, event)| match event {
+            Event::Opened(answer) => Some(&**answer),
+            _ => None,
+        })
+    }
+
+    /// Runs until nothing is on its way and nobody wants to be woken within a day.
+    pub fn run(&mut self) {
+        self.run_until(self.now.plus_seconds(86_400));
+    }
+
+    fn run_until(&mut self, until: Time) {
+        loop {
+            while self.step() {}
+            let next = self.parties.values().filter_map(|party| party.wake).min();
+            match next.filter(|next| *next <= until) {
+                Some(next) => self.wake(next),
+                None => return,
+            }
+        }
+    }
+
+    /// Delivers one message or runs one job; whether there was one.
+    pub fn step(&mut self) -> bool {
+        let job = self.parties.iter_mut().find_map(|(name, party)| Some((name.clone(), party.jobs.pop_front()?)));
+        if let Some((name, (id, job))) = job {
+            self.hand(&name, Input::Done(id, job.run()));
+            return true;
+        }
+        let Some(delivery) = self.queue.pop_front() else { return false };
+        let deliveries = match &mut self.tamper {
+            Some(tamper) => tamper(delivery),
+            None => vec![delivery],
+        };
+        for Delivery { receiver, address, payload } in deliveries {
+            self.hand(&receiver, Input::Message { address, payload });
+        }
+        true
+    }
+
+    fn wake(&mut self, next: Time) {
+        self.now = self.now.max(next);
+        let due: Vec<Name> = self.parties.iter().filter(|(_, p)| p.wake <= Some(next) && p.wake.is_some()).map(|(name, _)| name.clone()).collect();
+        for name in due {
+            if let Some(party) = self.parties.get_mut(&name) {
+                party.wake = None;
+            }
+            self.hand(&name, Input::Tick);
+        }
+    }
+
+    fn hand(&mut self, name: &Name, input: Input) {
+        let moment = self.moment();
+        let Some(machine) = self.parties.get_mut(name).and_then(|party| party.machine.as_mut()) else { return };
+        let effects = match machine {
+            Machine::Hospital(hospital) => hospital.handle(&moment, input),
+            Machine::Server(server) => server.handle(&moment, input),
+            Machine::Patient(patient) => patient.handle(&moment, input),
+        };
+        self.carry_out(name, effects);
+    }
+
+    /// Store, then send, then read, then jobs: the order that every driver keeps.
+    fn carry_out(&mut self, name: &Name, effects: Effects) {
+        let mut reports = Vec::new();
+        if let Some(party) = self.parties.get_mut(name) {
+            for write in effects.store {
+                match write.value {
+                    Some(value) => drop(party.store.insert(write.key, value.to_vec())),
+                    None => drop(party.store.remove(&write.key)),
+                }
+            }
+            party.wake = effects.wake;
+            party.jobs.extend(effects.jobs);
+        }
+        for outgoing in effects.send {
+            if outgoing.report {
+                reports.push(outgoing.address.clone());
+            }
+            self.write(outgoing.address, outgoing.payload);
+        }
+        self.events.extend(effects.events.into_iter().map(|event| (name.clone(), event)));
+        for address in effects.read {
+            let payload = self.board.get(&address).cloned();
+            self.hand(name, Input::Read { address, payload });
+        }
+        for address in reports {
+            self.hand(name, Input::Sent(address));
+        }
+    }
+
+    /// Writes a message once; a second write of its name changes nothing.
+    fn write(&mut self, address: Address, payload: Bytes) {
+        if self.board.contains_key(&address) {
+            return;
+        }
+        self.board.insert(address.clone(), payload.clone());
+        let receivers: BTreeSet<Name> = match &address.to {
+            To::All => self.parties.keys().cloned().collect(),
+            To::One(name) => BTreeSet::from([name.clone()]),
+        };
+        for receiver in receivers {
+            self.queue.push_back(Delivery { receiver, address: address.clone(), payload: payload.clone() });
+        }
+    }
+
+    /// How many messages of `kind` stand on the board.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.board.keys().filter(|address| address.kind == kind).count()
+    }
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Network({} parties, {} messages)", self.parties.len(), self.board.len())
+    }
+}

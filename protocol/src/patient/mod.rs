@@ -1,0 +1,178 @@
+//! The patient: offers snapshots of its data, joins the sessions that its policy allows and answers their questions.
+//!
+//! A marked patient that is drawn onto a committee also runs a [`crate::member::Member`] for that session.
+
+mod round;
+mod session;
+mod vault;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use crate::desk::{self, Desk, Early, Jobs, Me, Stop};
+use crate::id::{Address, Kind, SessionId, Snapshot, Time};
+use crate::member;
+use crate::session::Rules;
+use crate::step::{Effects, Event, Input, Moment};
+use crate::task::{Policy, Record, Schema};
+use session::Session;
+pub(crate) use session::{payload_info, session_key};
+pub(crate) use round::payload_commitment;
+use vault::Vault;
+pub use vault::OfferError;
+
+/// What a job of a patient's was for.
+#[derive(Debug)]
+pub(crate) enum Ticket {
+    /// Masking the vector of a round.
+    Mask(SessionId, crate::id::RoundNo),
+    /// Work of the member in this session.
+    Member(SessionId, member::Ticket),
+}
+
+/// A patient in all its sessions.
+///
+/// Constructors: [`Patient::new`], [`Patient::restore`]. Then: [`Patient::offer`] for each snapshot and
+/// [`Patient::handle`] for each input, in any order.
+#[derive(Debug)]
+pub struct Patient {
+    me: Me,
+    policy: Policy,
+    vault: Vault,
+    sessions: BTreeMap<SessionId, Session>,
+    /// Sessions that ended while this patient ran: their stragglers are of no use.
+    over: BTreeSet<SessionId>,
+    early: Early,
+    jobs: Jobs<Ticket>,
+}
+
+impl Patient {
+    /// A patient without sessions or data.
+    pub fn new(me: Me, policy: Policy, schema: Schema) -> Self {
+        let (vault, sessions, over) = (Vault::new(schema), BTreeMap::new(), BTreeSet::new());
+        Self { me, policy, vault, sessions, over, early: Early::default(), jobs: Jobs::default() }
+    }
+
+    /// The patient as its store has it. A session that can no longer be read, say because a certificate expired, is
+    /// left out; the rounds that were open when the store was written are not resumed.
+    pub fn restore(me: Me, policy: Policy, schema: Schema, store: &BTreeMap<String, Vec<u8>>, now: Time) -> Self {
+        let mut patient = Self::new(me, policy, schema);
+        patient.vault.restore(store);
+        for (session, restored) in Session::restore_all(&patient.me, patient.policy.min_cohort, store, now) {
+            patient.sessions.insert(session, restored);
+        }
+        patient
+    }
+
+    /// Takes `record` as the data under `snapshot`. Until it is first shared it may be offered again with other values.
+    ///
+    /// # Errors
+    /// [`OfferError::Frozen`] where it was shared with other values.
+    pub fn offer(&mut self, snapshot: Snapshot, record: Record, moment: &Moment) -> Result<Effects, OfferError> {
+        self.vault.offer(snapshot, record, moment)
+    }
+
+    /// The snapshots that this patient was given.
+    pub fn snapshots(&self) -> impl Iterator<Item = &Snapshot> {
+        self.vault.labels()
+    }
+
+    /// Takes one input; what follows from it is in the effects.
+    pub fn handle(&mut self, moment: &Moment, input: Input) -> Effects {
+        let mut out = Effects::default();
+        match input {
+            Input::Message { address, payload } => self.receive(moment, address, payload, &mut out),
+            Input::Sent(address) => self.sent(moment, &address, &mut out),
+            Input::Done(job, outcome) => {
+                if let Some(ticket) = self.jobs.close(job) {
+                    self.done(moment, ticket, outcome, &mut out);
+                }
+            }
+            Input::Tick | Input::Read { .. } => {}
+        }
+        self.keep_time(moment, &mut out);
+        out
+    }
+
+    fn receive(&mut self, moment: &Moment, address: Address, payload: Bytes, out: &mut Effects) {
+        match self.take(moment, &address, &payload, out) {
+            Ok(()) => self.retry_early(moment, out),
+            Err(stop) => desk::settle(stop, address, payload, &mut self.early, out),
+        }
+    }
+
+    /// What was early may fit now; again and again, while something does.
+    fn retry_early(&mut self, moment: &Moment, out: &mut Effects) {
+        let mut progress = !self.early.is_empty();
+        while progress {
+            progress = false;
+            for (address, payload) in self.early.drain() {
+                match self.take(moment, &address, &payload, out) {
+                    Ok(()) => progress = true,
+                    Err(stop) => desk::settle(stop, address, payload, &mut self.early, out),
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, moment: &Moment, address: &Address, payload: &Bytes, out: &mut Effects) -> Result<(), Stop> {
+        if address.kind == Kind::Chunk {
+            return Err(Stop::Useless("a patient takes no chunks"));
+        }
+        let frame = desk::open(&self.me, address, payload)?;
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        if frame.envelope.kind == Kind::Announce {
+            if self.sessions.contains_key(&frame.digest) || self.over.contains(&frame.digest) {
+                return Err(Stop::Useless("the session is known"));
+            }
+            let rules = Rules::read(&frame, desk.me, desk.now)?;
+            match Session::join(rules, &frame, &self.policy, &mut desk) {
+                Some(session) => drop(self.sessions.insert(frame.digest, session)),
+                None => drop(self.over.insert(frame.digest)),
+            }
+            return Ok(());
+        }
+        if self.over.contains(&frame.envelope.session) {
+            return Err(Stop::Useless("the session is over"));
+        }
+        let session = self.sessions.get_mut(&frame.envelope.session).ok_or(Stop::Early)?;
+        session.take(&frame, &self.policy, &mut self.vault, &mut desk)
+    }
+
+    fn sent(&mut self, moment: &Moment, address: &Address, out: &mut Effects) {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        for session in self.sessions.values_mut() {
+            session.sent(address, &mut desk);
+        }
+    }
+
+    fn done(&mut self, moment: &Moment, ticket: Ticket, outcome: crate::job::Outcome, out: &mut Effects) {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        let (Ticket::Mask(id, _) | Ticket::Member(id, _)) = ticket;
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.done(ticket, outcome, &mut desk);
+        }
+    }
+
+    /// Ends what is over and asks to be woken for what ends next.
+    fn keep_time(&mut self, moment: &Moment, out: &mut Effects) {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        let mut over = Vec::new();
+        for (id, session) in &mut self.sessions {
+            session.keep_time(&mut desk);
+            if session.is_over(desk.now) {
+                over.push(*id);
+            }
+        }
+        for id in over {
+            if let Some(session) = self.sessions.remove(&id) {
+                session.wipe(&mut desk);
+                self.vault.release(id, &mut desk);
+                self.early.forget(id, None);
+                self.over.insert(id);
+                desk.out.event(Event::Ended(id));
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! One round of a patient: decline by rule, or mask and share.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use super::Ticket;
+use super::session::{Enrolled, session_key};
+use super::vault::Vault;
+use crate::desk::{Desk, Pen};
+use crate::id::{Address, Digest, Kind, SessionId, To};
+use crate::job::{Job, Outcome};
+use crate::kdf;
+use crate::message::{Decline, PayloadHeader, Share, ShareCore};
+use crate::seal::{self, BoxContext};
+use crate::secret::{Root, Seed};
+use crate::session::{Asked, Rules};
+use crate::step::Event;
+use crate::task::Policy;
+use crate::wire;
+
+/// One round of a patient, from its Begin to its end.
+#[derive(Debug)]
+pub(crate) struct Round {
+    pub(super) asked: Asked,
+    root: Root,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// It does not answer.
+    Declined,
+    /// The vector is being masked.
+    Masking,
+    /// The Share is on its way to the first server; the chunks of a long vector follow once it is there.
+    Sharing { share: Address, chunks: Vec<(Digest, Bytes)> },
+    /// Everything is written.
+    Shared,
+}
+
+/// What the store keeps of an open round.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    begin: Digest,
+    #[serde(with = "serde_bytes")]
+    root: [u8; 32],
+}
+
+impl Round {
+    /// Answers `asked`: every ground to decline is a rule that does not depend on a value.
+    pub(super) fn answer(
+        asked: Asked,
+        rules: &Rules,
+        enrolled: &Enrolled,
+        policy: &Policy,
+        vault: &mut Vault,
+        desk: &mut Desk<'_, Ticket>,
+    ) -> Self {
+        let root = Root::new(desk.fresh("ward/1 patient root", &asked.digest.0));
+        let mut round = Self { asked, root, stage: Stage::Masking };
+        match round.objection(rules.session, enrolled, policy, vault) {
+            Some((decline, why)) => round.decline(decline, why, rules, desk),
+            None => round.mask(rules, vault, desk),
+        }
+        round
+    }
+
+    fn objection(
+        &self,
+        session: SessionId,
+        enrolled: &Enrolled,
+        policy: &Policy,
+        vault: &Vault,
+    ) -> Option<(Decline, String)> {
+        let begin = &self.asked.begin;
+        let refuse = |why: String| Some((Decline::Policy, why));
+        let schema = vault.schema();
+        for column in begin.question.columns() {
+            if !schema.columns.contains(column) {
+                return refuse(format!("column `{}` of width {} is not in the schema", column.name, column.width));
+            }
+            if !policy.columns.accepts(&column.name) {
+                return refuse(format!("column `{}` is not among those the policy lets be asked for", column.name));
+            }
+        }
+        if begin.scale != schema.scale || begin.scaled_bound < schema.scaled_bound {
+            return refuse("its scale is not the schema's, or its bound is smaller".into());
+        }
+        if !payload_fits(begin.payload.as_ref(), enrolled.payload_key.as_ref(), self.asked.round.0) {
+            return refuse("the payload key it was given does not fit the commitment in Begin".into());
+        }
+        if let Some(other) = vault.belongs_elsewhere(&begin.snapshot, session) {
+            let why = format!("snapshot `{}` belongs to session {}", begin.snapshot, other.short());
+            return Some((Decline::Once(other), why));
+        }
+        match vault.record(&begin.snapshot) {
+            Some(_) => None,
+            None => refuse(format!("no data were given under snapshot `{}`", begin.snapshot)),
+        }
+    }
+
+    fn decline(&mut self, decline: Decline, why: String, rules: &Rules, desk: &mut Desk<'_, Ticket>) {
+        self.stage = Stage::Declined;
+        let pen = self.pen(rules.session, desk);
+        let signed = pen.sign(Kind::Decline, To::All, self.asked.digest, &decline);
+        let servers = rules.announce.servers.iter();
+        let sends = servers.map(|server| pen.post(Kind::Decline, &signed, To::One(server.clone()), &[]));
+        let sends: Vec<_> = sends.collect();
+        desk.out.send.extend(sends);
+        desk.out.event(Event::Declined { session: rules.session, round: self.asked.round, decline, why });
+    }
+
+    /// Binds the snapshot and stores the root, then has the vector masked.
+    fn mask(&mut self, rules: &Rules, vault: &mut Vault, desk: &mut Desk<'_, Ticket>) {
+        let begin = &self.asked.begin;
+        let Some(record) = vault.record(&begin.snapshot) else { return };
+        vault.bind(&begin.snapshot, rules.session, desk);
+        let stored = Stored { begin: self.asked.digest, root: *self.root.expose() };
+        desk.out.put(session_key(rules.session, "round"), wire::encode(&stored));
+        let job = Job::Mask {
+            question: begin.question.clone(),
+            record,
+            chunks: self.asked.chunks,
+            root: self.root.duplicate(),
+            begin: self.asked.digest,
+            blocks: rules.blocks.len() as u16,
+        };
+        desk.run(Ticket::Mask(rules.session, self.asked.round), job);
+    }
+
+    /// The masked vector is there: write the Share to the servers, then with its box to each member.
+    pub(super) fn masked(
+        &mut self,
+        outcome: Outcome,
+        rules: &Rules,
+        enrolled: &Enrolled,
+        desk: &mut Desk<'_, Ticket>,
+    ) {
+        let (Stage::Masking, Outcome::Masked { chunks, digests, seeds }) = (&self.stage, outcome) else { return };
+        if desk.now >= self.asked.shares_close() {
+            self.stage = Stage::Shared;
+            return;
+        }
+        let Some((share, boxes)) = self.share(&digests, &seeds, rules, enrolled, desk) else { return };
+        let pen = self.pen(rules.session, desk);
+        let signed = pen.sign(Kind::Share, To::All, self.asked.digest, &share);
+        let single = if chunks.len() == 1 { &chunks[0][..] } else { &[] };
+        let mut sends = Vec::new();
+        for server in &rules.announce.servers {
+            sends.push(pen.post(Kind::Share, &signed, To::One(server.clone()), single));
+        }
+        sends[0].report = true;
+        let share = sends[0].address.clone();
+        for (seat, sealed) in enrolled.lineup.seats.iter().zip(&boxes) {
+            sends.push(pen.post(Kind::Share, &signed, To::One(seat.identity.name.clone()), sealed));
+        }
+        desk.out.send.extend(sends);
+        let chunks = if chunks.len() == 1 { Vec::new() } else { digests.into_iter().zip(chunks).collect() };
+        self.stage = Stage::Sharing { share, chunks };
+        let (session, snapshot) = (rules.session, self.asked.begin.snapshot.clone());
+        desk.out.event(Event::Shared { session, round: self.asked.round, snapshot });
+    }
+
+    /// The Share and the box of each seat.
+    fn share(
+        &self,
+        digests: &[Digest],
+        seeds: &[Seed],
+        rules: &Rules,
+        enrolled: &Enrolled,
+        desk: &Desk<'_, Ticket>,
+    ) -> Option<(Share, Vec<Vec<u8>>)> {
+        let begin = self.asked.digest;
+        let commit = |(block, seed): (u16, &Seed)| seed.commitment(&desk.me.name, block, begin);
+        let commitments = (0u16..).zip(seeds).map(commit).collect();
+        let core = ShareCore { place: enrolled.place, chunks: digests.to_vec(), commitments };
+        let mut share = Share { core: ByteBuf::from(wire::encode(&core)), boxes: Vec::new() };
+        let core = share.core_digest();
+        let mut boxes = Vec::new();
+        for (seat, chain) in (0u8..).zip(&enrolled.chains) {
+            let receiver = &enrolled.lineup.seats[usize::from(seat)].identity.name;
+            let text = box_text(seeds, rules, seat);
+            let salt = kdf::derive("ward/1 box salt", self.root.expose(), &[&core.0, receiver.as_str().as_bytes()]);
+            let context = BoxContext { begin, core, sender: &desk.me.name, receiver };
+            boxes.push(seal::seal_box(&chain.key(self.asked.round)?, salt, &context, &text).ok()?);
+        }
+        share.boxes = boxes.iter().map(|sealed| wire::attachment_digest(sealed)).collect();
+        Some((share, boxes))
+    }
+
+    /// The first server has the Share: the chunks of a long vector may follow.
+    pub(super) fn sent(&mut self, address: &Address, desk: &mut Desk<'_, Ticket>) {
+        if !matches!(&self.stage, Stage::Sharing { share, .. } if share == address) {
+            return;
+        }
+        let Stage::Sharing { share, chunks } = std::mem::replace(&mut self.stage, Stage::Shared) else { return };
+        let name_secret = *self.root.expose();
+        for (digest, bytes) in chunks {
+            let name = wire::message_name(&name_secret, digest, Digest::default(), &share.to);
+            let address = Address { kind: Kind::Chunk, name, ..share.clone() };
+            desk.out.send.push(crate::step::Outgoing { address, payload: bytes, report: false });
+        }
+    }
+
+    fn pen<'a>(&'a self, session: SessionId, desk: &Desk<'a, Ticket>) -> Pen<'a> {
+        Pen { me: desk.me, session, round: self.asked.round, secret: self.root.expose() }
+    }
+}
+
+/// The seeds of the blocks that `seat` holds, in the order of the blocks.
+fn box_text(seeds: &[Seed], rules: &Rules, seat: u8) -> zeroize::Zeroizing<Vec<u8>> {
+    let mut text = zeroize::Zeroizing::new(Vec::with_capacity(32 * seeds.len()));
+    for (seed, block) in seeds.iter().zip(rules.blocks.iter()) {
+        if !block.contains(seat) {
+            text.extend_from_slice(seed.expose());
+        }
+    }
+    text
+}
+
+/// Whether the key that this patient was given is the one that Begin commits to.
+fn payload_fits(header: Option<&PayloadHeader>, key: Option<&[u8; 32]>, round: u32) -> bool {
+    match (header, key) {
+        (None, _) => true,
+        (Some(header), Some(key)) => payload_commitment(key, round) == header.key,
+        (Some(_), None) => false,
+    }
+}
+
+/// The commitment to a round's payload key.
+pub(crate) fn payload_commitment(key: &[u8; 32], round: u32) -> Digest {
+    let round_key = kdf::derive("ward/1 payload round key", key, &[&round.to_le_bytes()]);
+    kdf::digest("ward/1 payload key commitment", &[&round_key])
+}

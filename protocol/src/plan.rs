@@ -1,0 +1,152 @@
+//! Plans: settings that were checked before anything starts.
+
+use crate::decimal::Scale;
+use crate::error::PlanError;
+use crate::id::{Name, Snapshot, Time};
+use crate::ring::Ring;
+use crate::session::SECONDS;
+use crate::sharing::{Sharing, default_min_cohort};
+use crate::task::Question;
+
+/// The rules of a session to open: they fit together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub(crate) study: String,
+    pub(crate) sharing: Sharing,
+    pub(crate) min_cohort: u32,
+    pub(crate) expect: u32,
+    pub(crate) candidates: Vec<Name>,
+    pub(crate) server: Name,
+    pub(crate) payloads: bool,
+    pub(crate) join_seconds: u32,
+    pub(crate) not_after: Time,
+}
+
+/// What a [`Plan`] is made of; what is `None` gets the default of design section 3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The study, as in the certificates' URIs.
+    pub study: String,
+    /// How many patients are expected.
+    pub expect: u32,
+    /// c; by default min(5, expect).
+    pub committee: Option<u8>,
+    /// t; by default max(1, floor((c - 1) / 3)).
+    pub threshold: Option<u8>,
+    /// k; by default half of expect rounded up, and at least 3.
+    pub min_cohort: Option<u32>,
+    /// Who may sit on the committee; nobody named means every marked patient.
+    pub candidates: Vec<Name>,
+    /// The server.
+    pub server: Name,
+    /// Whether questions carry a payload.
+    pub payloads: bool,
+    /// How long joins stay open, in seconds.
+    pub join_seconds: u32,
+    /// When the session ends at the latest.
+    pub not_after: Time,
+}
+
+impl Plan {
+    /// Checks `settings` and fills in the defaults.
+    ///
+    /// # Errors
+    /// [`PlanError`] names the setting, the rule and the remedy.
+    pub fn new(settings: Settings) -> Result<Self, PlanError> {
+        let expect = settings.expect;
+        let c = settings.committee.unwrap_or(expect.clamp(2, 5) as u8);
+        let t = settings.threshold.unwrap_or((c.saturating_sub(1) / 3).max(1));
+        let sharing = Sharing::new(c, t)?;
+        let min_cohort = settings.min_cohort.unwrap_or(default_min_cohort(expect));
+        if min_cohort < 2 {
+            return Err(PlanError::CohortOfOne(min_cohort));
+        }
+        if u32::from(c) > expect {
+            return Err(PlanError::CommitteeTooLarge { committee: c.into(), patients: expect });
+        }
+        if min_cohort > expect {
+            return Err(PlanError::TooFewPatients { min_cohort, patients: expect });
+        }
+        check_seconds("join_seconds", settings.join_seconds)?;
+        let Settings { study, candidates, server, payloads, join_seconds, not_after, .. } = settings;
+        Ok(Self { study, sharing, min_cohort, expect, candidates, server, payloads, join_seconds, not_after })
+    }
+
+    /// The committee's size and threshold.
+    pub fn sharing(&self) -> Sharing {
+        self.sharing
+    }
+
+    /// k.
+    pub fn min_cohort(&self) -> u32 {
+        self.min_cohort
+    }
+
+    /// In words: who must collude to read a patient, how many may drop, and what is checked.
+    pub fn explain(&self) -> String {
+        let (c, t, drop) = (self.sharing.committee(), self.sharing.threshold(), self.sharing.may_drop());
+        let read = t + 1;
+        let drops = match drop {
+            0 => format!("all {c} members are needed"),
+            1 => "one member may drop".to_string(),
+            many => format!("{many} members may drop"),
+        };
+        let checks = if self.sharing.checkable() { "" } else { "; mask sums unchecked" };
+        format!(
+            "committee of {c}, threshold {t}: {read} members would have to collude with server or hospital to read a \
+             patient; {drops}; the sum covers at least {} patients{checks}",
+            self.min_cohort
+        )
+    }
+}
+
+/// A question to put in a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// What is asked.
+    pub question: Question,
+    /// Over which snapshot.
+    pub snapshot: Snapshot,
+    /// The ring; by default the narrowest that holds the sum.
+    pub ring: Option<Ring>,
+    /// Units per 1 of a value.
+    pub scale: Scale,
+    /// The largest absolute value in those units.
+    pub scaled_bound: u64,
+    /// Fix the cohort as soon as so many shared.
+    pub enough: Option<u32>,
+    /// The round's length in seconds.
+    pub round_seconds: u32,
+    /// Whether the session ends with this answer.
+    pub last: bool,
+}
+
+impl Ask {
+    /// The ring for a sum over `patients`, once everything else is checked.
+    pub(crate) fn check(&self, patients: u32) -> Result<Ring, PlanError> {
+        check_seconds("round_seconds", self.round_seconds)?;
+        let narrowest =
+            Ring::narrowest(u64::from(patients), self.scaled_bound).ok_or(PlanError::Overflow { patients })?;
+        let ring = self.ring.unwrap_or(narrowest);
+        if ring < narrowest {
+            return Err(PlanError::RingTooNarrow { bits: ring.bits(), patients, needed: narrowest.bits() });
+        }
+        let d = self.question.dimension();
+        if !self.question.is_sound() || crate::chunks::Chunks::new(ring, d).is_err() {
+            return Err(PlanError::Dimension(d));
+        }
+        Ok(ring)
+    }
+
+    /// Checks the question for a session of at most `patients`, before the session is opened.
+    ///
+    /// # Errors
+    /// [`PlanError`] names the setting, the rule and the remedy.
+    pub fn fits(&self, patients: u32) -> Result<(), PlanError> {
+        self.check(patients).map(|_| ())
+    }
+}
+
+fn check_seconds(what: &'static str, seconds: u32) -> Result<(), PlanError> {
+    if SECONDS.contains(&seconds) { Ok(()) } else { Err(PlanError::Seconds { what, seconds }) }
+}

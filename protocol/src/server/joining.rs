@@ -1,0 +1,352 @@
+//! One session of the server: Joins until they close, then the Roster, then round by round.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::round::Round;
+use super::{ServerDesk, Ticket};
+use crate::desk::{Me, Pen, Stop, rule};
+use crate::error::Wrong;
+use crate::id::{Address, Kind, Name, Place, RoundNo, SessionId, Snapshot, Time, To};
+use crate::job::Outcome;
+use crate::merkle::MerkleTree;
+use crate::message::{Abort, List, PlaceProof, Receipt, Refuse, Roster};
+use crate::patient::session_key;
+use crate::places::Places;
+use crate::secret::SessionRandomness;
+use crate::session::{Asked, Joined, Lineup, Rules};
+use crate::step::Event;
+use crate::wire::{self, Frame, Signed};
+
+/// The most bytes of Joins in one piece of the list.
+const PIECE: usize = 512 << 10;
+
+#[derive(Debug)]
+enum Stage {
+    /// Joins are open.
+    Joining { joins: BTreeMap<Name, Joined>, closes: Time },
+    /// Joins closed with too few; the hospital aborts.
+    Refused,
+    /// There is a Roster.
+    Running(Box<Running>),
+}
+
+/// A session with a Roster.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) lineup: Lineup,
+    pub(super) joined: Vec<Joined>,
+    pub(super) past: Vec<Past>,
+    pub(super) last: RoundNo,
+    pub(super) round: Option<Round>,
+}
+
+/// A cohort that was fixed in an earlier round.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Past {
+    pub(super) round: RoundNo,
+    pub(super) snapshot: Snapshot,
+    pub(super) places: Places,
+}
+
+/// One session of the server.
+#[derive(Debug)]
+pub(super) struct Session {
+    rules: Rules,
+    randomness: SessionRandomness,
+    stage: Stage,
+    ended: bool,
+}
+
+/// What the store keeps of a session.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    announce: Signed,
+    #[serde(with = "serde_bytes")]
+    randomness: [u8; 32],
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.randomness);
+    }
+}
+
+impl Session {
+    pub(super) fn open(rules: Rules, frame: &Frame, desk: &mut ServerDesk<'_>) -> Self {
+        let randomness = SessionRandomness::new(desk.fresh("ward/1 session randomness", &rules.session.0));
+        let stored = Stored { announce: frame.signed(), randomness: *randomness.expose() };
+        desk.out.put(session_key(rules.session, "state"), wire::encode(&stored));
+        desk.out.event(Event::Session(rules.session));
+        let closes = desk.now.plus_seconds(rules.announce.join_seconds);
+        let stage = Stage::Joining { joins: BTreeMap::new(), closes };
+        Self { randomness, stage, ended: false, rules }
+    }
+
+    pub(super) fn id(&self) -> SessionId {
+        self.rules.session
+    }
+
+    pub(super) fn take(&mut self, frame: &Frame, address: &Address, desk: &mut ServerDesk<'_>) -> Result<(), Stop> {
+        match frame.envelope.kind {
+            Kind::Join => self.on_join(frame, desk),
+            Kind::Begin => self.on_begin(frame, desk),
+            Kind::Share | Kind::Decline | Kind::Held | Kind::Open => {
+                let (rules, running) = self.running()?;
+                running.take(frame, address, rules, desk)
+            }
+            Kind::Result | Kind::Abort => self.on_end(frame),
+            // What this server wrote to all comes back to it.
+            Kind::Roster => Err(Stop::Useless("the server's own roster")),
+            _ => Err(rule("a server is never sent this kind")),
+        }
+    }
+
+    fn running(&mut self) -> Result<(&Rules, &mut Running), Stop> {
+        match &mut self.stage {
+            Stage::Running(running) => Ok((&self.rules, running)),
+            Stage::Joining { .. } => Err(Stop::Early),
+            Stage::Refused => Err(Stop::Useless("too few joined this session")),
+        }
+    }
+
+    fn on_join(&mut self, frame: &Frame, desk: &mut ServerDesk<'_>) -> Result<(), Stop> {
+        let Stage::Joining { joins, .. } = &mut self.stage else { return Err(Stop::Useless("joins are closed")) };
+        let joined = Joined::read(frame, &self.rules, desk.me, desk.now)?;
+        if let Some(known) = joins.get(joined.name()) {
+            let same = known.digest == joined.digest;
+            return Err(if same { Stop::Useless("the join is known") } else { Stop::Fault(Wrong::Equivocation) });
+        }
+        desk.out.put(join_key(self.rules.session, joined.name()), wire::encode(&joined.signed));
+        joins.insert(joined.name().clone(), joined);
+        if joins.len() >= self.rules.announce.expect as usize {
+            self.close_joins(desk);
+        }
+        Ok(())
+    }
+
+    /// Makes the Roster of all who joined, or tells the hospital that they are too few.
+    fn close_joins(&mut self, desk: &mut ServerDesk<'_>) {
+        let Stage::Joining { joins, .. } = &mut self.stage else { return };
+        let joined: Vec<Joined> = std::mem::take(joins).into_values().collect();
+        let enough = joined.len() as u32 >= self.rules.needed();
+        let committee = self.rules.draw(joined.iter()).filter(|_| enough);
+        self.stage = match committee.map(|seats| seats.iter().map(|seat| seat.signed.clone()).collect::<Vec<_>>()) {
+            Some(committee) => self.publish(joined, committee, desk),
+            None => {
+                self.refuse_joins(&joined, desk);
+                Stage::Refused
+            }
+        };
+    }
+
+    fn refuse_joins(&self, joined: &[Joined], desk: &mut ServerDesk<'_>) {
+        let marked = joined.iter().filter(|one| self.rules.may_sit(&one.identity)).count() as u32;
+        let refuse = Refuse::TooFewJoined { joined: joined.len() as u32, marked };
+        let to = To::One(self.rules.hospital.name.clone());
+        let message = self.pen(desk.me).write(Kind::Refuse, to, self.rules.session, &refuse);
+        desk.out.send.push(message);
+    }
+
+    /// Writes Roster, list and places.
+    fn publish(&self, joined: Vec<Joined>, committee: Vec<Signed>, desk: &mut ServerDesk<'_>) -> Stage {
+        let tree = MerkleTree::new(&joined.iter().map(|one| one.digest).collect::<Vec<_>>());
+        let (root, count) = (tree.root(), joined.len() as u32);
+        let roster = Roster { root, count, committee, servers: vec![desk.me.chain.clone()] };
+        let pen = self.pen(desk.me);
+        let signed = pen.sign(Kind::Roster, To::All, self.rules.session, &roster);
+        let lineup = signed.open().map_err(Stop::from);
+        let Ok(lineup) = lineup.and_then(|frame| Lineup::read(&frame, &self.rules, desk.me, desk.now)) else {
+            return Stage::Refused;
+        };
+        desk.out.send.push(pen.post(Kind::Roster, &signed, To::All, &[]));
+        self.publish_list(&lineup, &joined, desk);
+        for (place, one) in (0u32..).zip(&joined) {
+            let proof = PlaceProof { place: Place(place), path: tree.path(place).unwrap_or_default() };
+            let to = To::One(one.name().clone());
+            desk.out.send.push(pen.write(Kind::Place, to, lineup.digest, &proof));
+        }
+        let committee = lineup.seats.iter().map(|seat| seat.identity.name.clone()).collect();
+        desk.out.event(Event::Roster { session: self.rules.session, count, committee });
+        let running = Running { lineup, joined, past: Vec::new(), last: RoundNo::SETUP, round: None };
+        desk.out.put(session_key(self.rules.session, "roster"), wire::encode(&signed));
+        for one in &running.joined {
+            desk.out.forget(join_key(self.rules.session, one.name()));
+        }
+        let joins: Vec<&Signed> = running.joined.iter().map(|one| &one.signed).collect();
+        desk.out.put(session_key(self.rules.session, "list"), wire::encode(&joins));
+        running.save(self.rules.session, desk);
+        Stage::Running(Box::new(running))
+    }
+
+    fn publish_list(&self, lineup: &Lineup, joined: &[Joined], desk: &mut ServerDesk<'_>) {
+        let pieces = pieces(joined);
+        let pen = self.pen(desk.me);
+        let members = lineup.seats.iter().map(|seat| &seat.identity.name);
+        let receivers: Vec<&Name> = members.chain([&self.rules.hospital.name]).collect();
+        for (piece, attachment) in (0u32..).zip(&pieces) {
+            let joins = wire::attachment_digest(attachment);
+            let list = List { roster: lineup.digest, piece, pieces: pieces.len() as u32, joins };
+            let signed = pen.sign(Kind::List, To::All, self.rules.session, &list);
+            for receiver in &receivers {
+                desk.out.send.push(pen.post(Kind::List, &signed, To::One((*receiver).clone()), attachment));
+            }
+        }
+    }
+
+    fn on_begin(&mut self, frame: &Frame, desk: &mut ServerDesk<'_>) -> Result<(), Stop> {
+        let (rules, running) = self.running()?;
+        let asked = Asked::read(frame, rules, &running.lineup, running.last, desk.now)?;
+        if asked.round <= running.last {
+            let same = running.round.as_ref().is_none_or(|round| round.asked.digest == asked.digest);
+            return Err(if same { Stop::Useless("an old round") } else { Stop::Fault(Wrong::Equivocation) });
+        }
+        running.last = asked.round;
+        running.save(rules.session, desk);
+        desk.out.event(Event::Round { session: rules.session, round: asked.round });
+        let round = Round::begin(asked, rules, running, desk);
+        running.round = Some(round);
+        Ok(())
+    }
+
+    /// The hospital says that a round, or the session, is over.
+    fn on_end(&mut self, frame: &Frame) -> Result<(), Stop> {
+        frame.verify(&self.rules.hospital)?;
+        let last = match frame.envelope.kind {
+            Kind::Result => frame.envelope.body::<Receipt>()?.last,
+            _ => frame.envelope.body::<Abort>()?.last,
+        };
+        self.ended |= last;
+        if let Stage::Running(running) = &mut self.stage
+            && running.round.as_ref().is_some_and(|round| round.asked.round <= frame.envelope.round)
+        {
+            running.round = None;
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_chunk(
+        &mut self,
+        address: &Address,
+        payload: &bytes::Bytes,
+        desk: &mut ServerDesk<'_>,
+    ) -> Result<(), Stop> {
+        let (rules, running) = self.running()?;
+        running.take_chunk(address, payload, rules.session, desk)
+    }
+
+    pub(super) fn read(&mut self, address: &Address, payload: Option<bytes::Bytes>, desk: &mut ServerDesk<'_>) {
+        if let Ok((rules, running)) = self.running() {
+            running.read(address, payload, rules, desk);
+        }
+    }
+
+    pub(super) fn done(&mut self, ticket: Ticket, outcome: Outcome, desk: &mut ServerDesk<'_>) {
+        if let Ok((rules, running)) = self.running() {
+            running.done(ticket, outcome, rules, desk);
+        }
+    }
+
+    pub(super) fn keep_time(&mut self, desk: &mut ServerDesk<'_>) {
+        match &mut self.stage {
+            Stage::Joining { closes, .. } if desk.now >= *closes => self.close_joins(desk),
+            Stage::Joining { closes, .. } => desk.out.wake_at(*closes),
+            Stage::Running(running) => running.keep_time(&self.rules, desk),
+            Stage::Refused => {}
+        }
+    }
+
+    pub(super) fn is_over(&self, now: Time) -> bool {
+        self.ended || now.0 >= self.rules.announce.not_after
+    }
+
+    pub(super) fn wipe(&self, desk: &mut ServerDesk<'_>) {
+        for what in ["state", "roster", "list", "rounds"] {
+            desk.out.forget(session_key(self.rules.session, what));
+        }
+    }
+
+    fn pen<'a>(&'a self, me: &'a Me) -> Pen<'a> {
+        Pen { me, session: self.rules.session, round: RoundNo::SETUP, secret: self.randomness.expose() }
+    }
+
+    /// All sessions that the store has.
+    pub(super) fn restore_all(me: &Me, store: &BTreeMap<String, Vec<u8>>, now: Time) -> Vec<(SessionId, Self)> {
+        let states = store.iter().filter(|(key, _)| key.starts_with("session/") && key.ends_with("/state"));
+        states.filter_map(|(_, value)| Self::restore(me, value, store, now)).collect()
+    }
+
+    fn restore(me: &Me, value: &[u8], store: &BTreeMap<String, Vec<u8>>, now: Time) -> Option<(SessionId, Self)> {
+        let stored: Stored = wire::decode(value, "session").ok()?;
+        let rules = Rules::read(&stored.announce.open().ok()?, me, now).ok()?;
+        let session = rules.session;
+        let stage = match store.get(&session_key(session, "roster")) {
+            Some(roster) => Stage::Running(Box::new(Running::restore(roster, &rules, me, store, now)?)),
+            None => Stage::Joining {
+                joins: restore_joins(&rules, me, store, now),
+                closes: now.plus_seconds(rules.announce.join_seconds),
+            },
+        };
+        let randomness = SessionRandomness::new(stored.randomness);
+        Some((session, Self { randomness, stage, ended: false, rules }))
+    }
+}
+
+impl Running {
+    /// Stores which rounds were, and their cohorts.
+    pub(super) fn save(&self, session: SessionId, desk: &mut ServerDesk<'_>) {
+        desk.out.put(session_key(session, "rounds"), wire::encode(&(self.last, &self.past)));
+    }
+
+    fn restore(
+        roster: &[u8],
+        rules: &Rules,
+        me: &Me,
+        store: &BTreeMap<String, Vec<u8>>,
+        now: Time,
+    ) -> Option<Self> {
+        let bytes = |what: &str| store.get(&session_key(rules.session, what));
+        let roster: Signed = wire::decode(roster, "roster").ok()?;
+        let lineup = Lineup::read(&roster.open().ok()?, rules, me, now).ok()?;
+        let signed: Vec<Signed> = wire::decode(bytes("list")?, "list of joins").ok()?;
+        let joined = signed.iter().map(|one| Joined::read(&one.open()?, rules, me, now)).collect::<Result<Vec<_>, _>>();
+        let (last, past) = wire::decode(bytes("rounds")?, "rounds").ok()?;
+        Some(Self { lineup, joined: joined.ok()?, past, last, round: None })
+    }
+}
+
+fn join_key(session: SessionId, name: &Name) -> String {
+    session_key(session, &format!("join/{name}"))
+}
+
+/// The Joins that were stored while joins were open.
+fn restore_joins(rules: &Rules, me: &Me, store: &BTreeMap<String, Vec<u8>>, now: Time) -> BTreeMap<Name, Joined> {
+    let prefix = session_key(rules.session, "join/");
+    let stored = store.iter().filter(|(key, _)| key.starts_with(&prefix));
+    let joined = stored.filter_map(|(_, value)| {
+        let signed: Signed = wire::decode(value, "join").ok()?;
+        Joined::read(&signed.open().ok()?, rules, me, now).ok()
+    });
+    joined.map(|joined| (joined.name().clone(), joined)).collect()
+}
+
+/// The Joins in pieces that fit a message.
+fn pieces(joined: &[Joined]) -> Vec<Vec<u8>> {
+    let mut pieces: Vec<Vec<&Signed>> = Vec::new();
+    let mut size = PIECE;
+    for one in joined {
+        let length = wire::encode(&one.signed).len();
+        if size + length > PIECE {
+            pieces.push(Vec::new());
+            size = 0;
+        }
+        size += length;
+        if let Some(piece) = pieces.last_mut() {
+            piece.push(&one.signed);
+        }
+    }
+    pieces.iter().map(wire::encode).collect()
+}

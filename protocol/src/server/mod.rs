@@ -1,0 +1,181 @@
+//! The server: collects Joins, makes the Roster, adds masked vectors as they arrive and fixes the cohort.
+//!
+//! It holds masked vectors only, which are uniformly random without the seeds, and of those no more than their sum.
+
+mod cohort;
+mod fold;
+mod joining;
+mod round;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use crate::desk::{self, Desk, Early, Jobs, Me, Stop};
+use crate::id::{Address, Kind, RoundNo, SessionId, Time};
+use crate::job::Outcome;
+use crate::session::Rules;
+use crate::step::{Effects, Event, Input, Moment};
+use joining::Session;
+
+/// What a job of the server's was for.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    session: SessionId,
+    round: RoundNo,
+    work: Work,
+}
+
+#[derive(Debug)]
+enum Work {
+    /// Which chunk is this, and under which address did it come?
+    Identify(Address),
+    /// Folding into this chunk of the sum.
+    Fold,
+}
+
+type ServerDesk<'a> = Desk<'a, Ticket>;
+
+/// A server in all its sessions.
+///
+/// Constructors: [`Server::new`], [`Server::restore`]. Then [`Server::handle`] for each input.
+#[derive(Debug)]
+pub struct Server {
+    me: Me,
+    sessions: BTreeMap<SessionId, Session>,
+    /// Sessions that ended while this server ran: their stragglers are of no use.
+    over: BTreeSet<SessionId>,
+    early: Early,
+    jobs: Jobs<Ticket>,
+}
+
+impl Server {
+    /// A server without sessions.
+    pub fn new(me: Me) -> Self {
+        let (sessions, over) = (BTreeMap::new(), BTreeSet::new());
+        Self { me, sessions, over, early: Early::default(), jobs: Jobs::default() }
+    }
+
+    /// The server as its store has it. A session that can no longer be read, say because a certificate expired, is
+    /// left out; the rounds that were open when the store was written are not resumed.
+    pub fn restore(me: Me, store: &BTreeMap<String, Vec<u8>>, now: Time) -> Self {
+        let mut server = Self::new(me);
+        for (id, session) in Session::restore_all(&server.me, store, now) {
+            server.sessions.insert(id, session);
+        }
+        server
+    }
+
+    /// Takes one input; what follows from it is in the effects.
+    pub fn handle(&mut self, moment: &Moment, input: Input) -> Effects {
+        let mut out = Effects::default();
+        match input {
+            Input::Message { address, payload } => self.receive(moment, address, payload, &mut out),
+            Input::Read { address, payload } => self.read(moment, &address, payload, &mut out),
+            Input::Done(job, outcome) => {
+                if let Some(ticket) = self.jobs.close(job) {
+                    self.done(moment, ticket, outcome, &mut out);
+                }
+            }
+            Input::Tick | Input::Sent(_) => {}
+        }
+        self.keep_time(moment, &mut out);
+        out
+    }
+
+    fn receive(&mut self, moment: &Moment, address: Address, payload: Bytes, out: &mut Effects) {
+        match self.take(moment, &address, &payload, out) {
+            Ok(()) => self.retry_early(moment, out),
+            Err(stop) => desk::settle(stop, address, payload, &mut self.early, out),
+        }
+    }
+
+    /// What was early may fit now; again and again, while something does.
+    fn retry_early(&mut self, moment: &Moment, out: &mut Effects) {
+        let mut progress = !self.early.is_empty();
+        while progress {
+            progress = false;
+            for (address, payload) in self.early.drain() {
+                match self.take(moment, &address, &payload, out) {
+                    Ok(()) => progress = true,
+                    Err(stop) => desk::settle(stop, address, payload, &mut self.early, out),
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, moment: &Moment, address: &Address, payload: &Bytes, out: &mut Effects) -> Result<(), Stop> {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        if address.kind == Kind::Chunk {
+            return take_chunk(&mut self.sessions, address, payload, &mut desk);
+        }
+        let frame = desk::open(desk.me, address, payload)?;
+        let id = if frame.envelope.kind == Kind::Announce { frame.digest } else { frame.envelope.session };
+        if self.over.contains(&id) {
+            return Err(Stop::Useless("the session is over"));
+        }
+        if frame.envelope.kind == Kind::Announce {
+            return self.announced(&frame, moment, out);
+        }
+        let session = self.sessions.get_mut(&id).ok_or(Stop::Early)?;
+        session.take(&frame, address, &mut desk)
+    }
+
+    fn announced(&mut self, frame: &crate::wire::Frame, moment: &Moment, out: &mut Effects) -> Result<(), Stop> {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        if self.sessions.contains_key(&frame.digest) {
+            return Err(Stop::Useless("the session is known"));
+        }
+        let rules = Rules::read(frame, desk.me, desk.now)?;
+        if !rules.announce.servers.contains(&desk.me.name) {
+            return Err(Stop::Useless("a session of another server"));
+        }
+        let session = Session::open(rules, frame, &mut desk);
+        self.sessions.insert(frame.digest, session);
+        Ok(())
+    }
+
+    fn read(&mut self, moment: &Moment, address: &Address, payload: Option<Bytes>, out: &mut Effects) {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        for session in self.sessions.values_mut().filter(|session| address.session == session.id().into()) {
+            session.read(address, payload.clone(), &mut desk);
+        }
+    }
+
+    fn done(&mut self, moment: &Moment, ticket: Ticket, outcome: Outcome, out: &mut Effects) {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        if let Some(session) = self.sessions.get_mut(&ticket.session) {
+            session.done(ticket, outcome, &mut desk);
+        }
+    }
+
+    /// Does what is due, ends what is over and asks to be woken for what is next.
+    fn keep_time(&mut self, moment: &Moment, out: &mut Effects) {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        let mut over = Vec::new();
+        for (id, session) in &mut self.sessions {
+            session.keep_time(&mut desk);
+            if session.is_over(desk.now) {
+                session.wipe(&mut desk);
+                over.push(*id);
+            }
+        }
+        for id in over {
+            self.sessions.remove(&id);
+            self.early.forget(id, None);
+            self.over.insert(id);
+            desk.out.event(Event::Ended(id));
+        }
+    }
+}
+
+/// A chunk names its session by a short form only: it belongs to the session that has a Share which names it.
+fn take_chunk(
+    sessions: &mut BTreeMap<SessionId, Session>,
+    address: &Address,
+    payload: &Bytes,
+    desk: &mut ServerDesk<'_>,
+) -> Result<(), Stop> {
+    let mut named = sessions.values_mut().filter(|session| address.session == session.id().into());
+    named.next().ok_or(Stop::Early)?.take_chunk(address, payload, desk)
+}
