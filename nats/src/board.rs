@@ -100,7 +100,12 @@ impl Board {
     }
 
     /// As [`Board::publish`], but gives up at `deadline`.
-    pub async fn publish_until(&self, address: &Address, payload: Bytes, deadline: Instant) -> Result<Published, BoardError> {
+    pub async fn publish_until(
+        &self,
+        address: &Address,
+        payload: Bytes,
+        deadline: Instant,
+    ) -> Result<Published, BoardError> {
         let last = LastTrouble::default();
         match tokio::time::timeout_at(deadline, self.write(address, payload, &last)).await {
             Ok(outcome) => outcome,
@@ -118,7 +123,8 @@ impl Board {
         headers.insert(KIND_HEADER, address.kind.as_str());
         headers.insert(ROUND_HEADER, address.round.to_string().as_str());
         let answer = self.link.request(subject.into(), Some(headers), payload).await?;
-        let garbled = |error: serde_json::Error| CallError::Garbled { subject: subject.into(), reason: error.to_string() };
+        let garbled =
+            |error: serde_json::Error| CallError::Garbled { subject: subject.into(), reason: error.to_string() };
         match serde_json::from_slice::<Answer<PublishAck>>(&answer.payload).map_err(garbled)? {
             Answer::Ok(_) => Ok(Published::New),
             Answer::Err { error } if error.err_code == STORE_REFUSED && error.description == WRITTEN_BEFORE => {
@@ -182,6 +188,7 @@ pub struct Inbox {
 }
 
 /// What happens to one that waits at an inbox.
+#[expect(clippy::large_enum_variant, reason = "it lives for one match and is kept nowhere")]
 enum Event {
     Refused,
     Lost,
@@ -250,11 +257,11 @@ impl Inbox {
     /// Goes back to the last acknowledgement and asks for what follows, as often as it takes.
     async fn open(&mut self) -> Result<(), BoardError> {
         self.losses_before = *self.losses.borrow();
+        self.cursor.epoch.fetch_add(1, Ordering::AcqRel);
         let pull = persist(&self.link, &LastTrouble::default(), || self.open_once()).await?;
         self.pull = Some(pull);
         self.cursor.handed_out.store(0, Ordering::Relaxed);
         self.cursor.acknowledged.store(0, Ordering::Relaxed);
-        self.cursor.epoch.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
 
@@ -281,7 +288,8 @@ impl Inbox {
             Ok(address) => {
                 self.cursor.handed_out.store(sequence, Ordering::Relaxed);
                 let epoch = self.cursor.epoch.load(Ordering::Acquire);
-                let ticket = Ticket { link: self.link.clone(), cursor: Arc::clone(&self.cursor), epoch, sequence };
+                let (link, cursor, losses) = (self.link.clone(), Arc::clone(&self.cursor), self.losses_before);
+                let ticket = Ticket { link, cursor, epoch, losses, sequence };
                 Ok(Some(Delivery { address, payload: message.payload.clone(), message, ticket }))
             }
             Err(error) => {
@@ -322,7 +330,16 @@ struct Ticket {
     link: Link,
     cursor: Arc<Cursor>,
     epoch: u64,
+    losses: u64,
     sequence: u64,
+}
+
+impl Ticket {
+    /// Whether the broker still counts as it did at the delivery. After a reset, a reconnection or a restart its consumer
+    /// may number deliveries from 1 again, and an old number would make it ignore new acknowledgements.
+    fn is_valid(&self) -> bool {
+        self.epoch == self.cursor.epoch.load(Ordering::Acquire) && self.losses == *self.link.losses().borrow()
+    }
 }
 
 impl Delivery {
@@ -334,12 +351,11 @@ impl Delivery {
     /// Acknowledges this message **and all before it**: call it once the effects of all of them are stored. It waits for
     /// no answer; an acknowledgement that is lost only means that the messages come again.
     pub async fn ack(&self) {
-        let Ticket { link, cursor, epoch, sequence } = &self.ticket;
-        if *epoch != cursor.epoch.load(Ordering::Acquire) {
-            return;
+        let Ticket { link, cursor, sequence, .. } = &self.ticket;
+        if self.ticket.is_valid() {
+            acknowledge(link, &self.message).await;
+            cursor.acknowledged.fetch_max(*sequence, Ordering::Relaxed);
         }
-        acknowledge(link, &self.message).await;
-        cursor.acknowledged.fetch_max(*sequence, Ordering::Relaxed);
     }
 }
 

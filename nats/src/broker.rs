@@ -34,7 +34,9 @@ const PARENT: &str = "WARD_TIED_TO";
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
     /// Something else listens on that port.
-    #[error("port {port} of {host} is in use: stop what listens there, or give another port (or none: the system then chooses)")]
+    #[error(
+        "port {port} of {host} is in use: stop what listens there, or give another port (or none: the system then chooses)"
+    )]
     PortInUse {
         /// The address.
         host: String,
@@ -322,7 +324,9 @@ async fn listen(stderr: impl AsyncRead + Unpin, mut log: File, notices: mpsc::Un
         if let Some(notice) = notice(text) {
             notices.send(notice).ok();
         }
-        text.clone_into(&mut last);
+        if !text.trim().is_empty() {
+            text.clone_into(&mut last);
+        }
     }
     notices.send(Notice::Last(last)).ok();
 }

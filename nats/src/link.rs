@@ -142,7 +142,9 @@ pub enum LinkError {
         reason: String,
     },
     /// The broker is too old.
-    #[error("the broker at {endpoint} is nats-server {version}: Ward needs {FLOOR} or newer; start it with `ward broker`")]
+    #[error(
+        "the broker at {endpoint} is nats-server {version}: Ward needs {FLOOR} or newer; start it with `ward broker`"
+    )]
     TooOld {
         /// Where.
         endpoint: Endpoint,
@@ -228,7 +230,9 @@ impl CallError {
         match self {
             CallError::NoResponders | CallError::TimedOut | CallError::Lost => true,
             CallError::Broker { class, .. } => matches!(class, 429 | 503),
-            CallError::Refused { .. } | CallError::TooLarge { .. } | CallError::Closed | CallError::Garbled { .. } => false,
+            CallError::Refused { .. } | CallError::TooLarge { .. } | CallError::Closed | CallError::Garbled { .. } => {
+                false
+            }
         }
     }
 }
@@ -260,10 +264,8 @@ impl Link {
                 std::future::ready(())
             }
         });
-        let client = options
-            .connect(format!("tls://{endpoint}"))
-            .await
-            .map_err(|error| explain(endpoint, &name, &error))?;
+        let client =
+            options.connect(format!("tls://{endpoint}")).await.map_err(|error| explain(endpoint, &name, &error))?;
         check_version(endpoint, &client.server_info().version)?;
         Ok(Self { client, name, endpoint: endpoint.clone(), refusals, losses })
     }
@@ -323,7 +325,12 @@ impl Link {
     }
 
     /// Sends one request and returns its answer, whatever it says.
-    pub(crate) async fn request(&self, subject: String, headers: Option<HeaderMap>, payload: Bytes) -> Result<Message, CallError> {
+    pub(crate) async fn request(
+        &self,
+        subject: String,
+        headers: Option<HeaderMap>,
+        payload: Bytes,
+    ) -> Result<Message, CallError> {
         let size = payload.len();
         let mut expected = self.refusals.expect(Verb::Publish, subject.clone());
         let mut losses = self.losses();
@@ -355,8 +362,13 @@ impl Link {
     }
 
     /// Sends one request of the JetStream API and reads its answer.
-    pub(crate) async fn api<T: DeserializeOwned>(&self, subject: String, body: &impl Serialize) -> Result<T, CallError> {
-        let garbled = |error: serde_json::Error| CallError::Garbled { subject: subject.clone(), reason: error.to_string() };
+    pub(crate) async fn api<T: DeserializeOwned>(
+        &self,
+        subject: String,
+        body: &impl Serialize,
+    ) -> Result<T, CallError> {
+        let garbled =
+            |error: serde_json::Error| CallError::Garbled { subject: subject.clone(), reason: error.to_string() };
         let body = serde_json::to_vec(body).map_err(garbled)?;
         let answer = self.request(subject.clone(), None, body.into()).await?;
         match serde_json::from_slice(&answer.payload).map_err(garbled)? {
@@ -480,9 +492,7 @@ fn find<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 
         return Some(found);
     }
     let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    wrapped
-        .and_then(|inner| find::<E>(inner))
-        .or_else(|| error.source().and_then(find::<E>))
+    wrapped.and_then(|inner| find::<E>(inner)).or_else(|| error.source().and_then(find::<E>))
 }
 
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
@@ -503,7 +513,18 @@ mod tests {
         for good in ["localhost:4222", "127.0.0.1:1", "[::1]:4222", "broker.example.org:65535"] {
             assert_eq!(good.parse::<Endpoint>().unwrap().to_string(), good);
         }
-        for bad in ["", "localhost", ":4222", "localhost:", "localhost:0", "localhost:65536", "a b:1", "::1:4222", "[x]:1", "tls://h:1"] {
+        for bad in [
+            "",
+            "localhost",
+            ":4222",
+            "localhost:",
+            "localhost:0",
+            "localhost:65536",
+            "a b:1",
+            "::1:4222",
+            "[x]:1",
+            "tls://h:1",
+        ] {
             assert!(bad.parse::<Endpoint>().is_err(), "{bad}");
         }
     }

@@ -105,15 +105,21 @@ impl Operator {
     /// Deletes a round's shares, chunks and sums: after its Result or Abort. Returns how many messages went.
     pub async fn purge_round_bulk(&self, session: SessionTag, round: RoundNo) -> Result<u64, CallError> {
         let kinds = [Kind::Share, Kind::Chunk, Kind::MaskedSum, Kind::MaskSum];
-        futures::stream::iter(kinds)
-            .then(|kind| self.purge(subject::of_kind(session, round, kind)))
-            .try_fold(0, |total, purged| std::future::ready(Ok(total + purged)))
-            .await
+        self.purge_all(kinds.map(|kind| subject::of_kind(session, round, kind))).await
     }
 
-    /// Deletes everything of a session: after its end. Returns how many messages went.
+    /// Deletes everything of a session but its Results and Aborts, after its end: who has been away still learns how it
+    /// ended. Returns how many messages went.
     pub async fn purge_session(&self, session: SessionTag) -> Result<u64, CallError> {
-        self.purge(subject::of_session(session)).await
+        let kinds = Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Result | Kind::Abort));
+        self.purge_all(kinds.map(|kind| subject::of_kind_in_any_round(session, kind))).await
+    }
+
+    async fn purge_all(&self, filters: impl IntoIterator<Item = String>) -> Result<u64, CallError> {
+        futures::stream::iter(filters)
+            .then(|filter| self.purge(filter))
+            .try_fold(0, |total, purged| std::future::ready(Ok(total + purged)))
+            .await
     }
 
     async fn purge(&self, filter: String) -> Result<u64, CallError> {

@@ -23,27 +23,36 @@ pub(crate) struct Refusals(Mutex<Waiting>);
 #[derive(Debug, Default)]
 struct Waiting {
     next: u64,
-    by_subject: HashMap<(Verb, String), Vec<(u64, oneshot::Sender<()>)>>,
+    by_subject: HashMap<(Verb, String), Vec<Waiter>>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    id: u64,
+    wake: oneshot::Sender<()>,
 }
 
 impl Refusals {
     /// Registers a call on `subject`; to be done before the call is sent.
     pub(crate) fn expect(self: &Arc<Self>, verb: Verb, subject: String) -> Expected {
-        let (sender, receiver) = oneshot::channel();
+        let (wake, woken) = oneshot::channel();
         let mut waiting = self.lock();
         let id = waiting.next;
         waiting.next += 1;
         let key = (verb, subject);
-        waiting.by_subject.entry(key.clone()).or_default().push((id, sender));
-        Expected { refusals: Arc::clone(self), key, id, receiver }
+        waiting.by_subject.entry(key.clone()).or_default().push(Waiter { id, wake });
+        Expected { refusals: Arc::clone(self), key, id, state: Expecting::Nothing(woken) }
     }
 
     /// Takes an error line of the broker; true if it was a refusal that some call waited for.
     pub(crate) fn report(&self, line: &str) -> bool {
         let Some((verb, subject)) = violation(line) else { return false };
-        let waiters = self.lock().by_subject.remove(&(verb, subject.to_owned()));
-        // A receiver that has gone away needs no answer.
-        waiters.is_some_and(|waiters| waiters.into_iter().map(|(_, sender)| sender.send(())).count() > 0)
+        let Some(waiters) = self.lock().by_subject.remove(&(verb, subject.to_owned())) else { return false };
+        for waiter in waiters {
+            // One that has gone away needs no answer.
+            waiter.wake.send(()).ok();
+        }
+        true
     }
 
     /// The map holds only waiters, so a panic elsewhere cannot have left it half-changed.
@@ -58,14 +67,26 @@ pub(crate) struct Expected {
     refusals: Arc<Refusals>,
     key: (Verb, String),
     id: u64,
-    receiver: oneshot::Receiver<()>,
+    state: Expecting,
+}
+
+#[derive(Debug)]
+enum Expecting {
+    /// Not refused so far.
+    Nothing(oneshot::Receiver<()>),
+    /// Refused once is refused for good.
+    Refused,
 }
 
 impl Expected {
-    /// Returns when the call is refused, else never. Cancel safe.
+    /// Returns when the call is refused, or at once if it was; else never. Cancel safe.
     pub(crate) async fn refused(&mut self) {
-        if (&mut self.receiver).await.is_err() {
-            std::future::pending::<()>().await;
+        if let Expecting::Nothing(woken) = &mut self.state {
+            // The other end lives in the registry until it wakes this one.
+            if woken.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            self.state = Expecting::Refused;
         }
     }
 }
@@ -74,7 +95,7 @@ impl Drop for Expected {
     fn drop(&mut self) {
         let mut waiting = self.refusals.lock();
         if let Some(waiters) = waiting.by_subject.get_mut(&self.key) {
-            waiters.retain(|(id, _)| *id != self.id);
+            waiters.retain(|waiter| waiter.id != self.id);
             if waiters.is_empty() {
                 waiting.by_subject.remove(&self.key);
             }
@@ -110,14 +131,17 @@ mod tests {
         assert_eq!(violation("Authorization Violation"), None);
     }
 
-    #[test]
-    fn only_the_calls_on_that_subject_are_woken() {
+    #[tokio::test]
+    async fn only_the_calls_on_that_subject_are_woken() {
         let refusals = Arc::new(Refusals::default());
         let mut mine = refusals.expect(Verb::Publish, "a".into());
-        let mut other = refusals.expect(Verb::Publish, "b".into());
+        let other = refusals.expect(Verb::Publish, "b".into());
+        assert!(!refusals.report("Permissions Violation for Subscription to \"a\""));
         assert!(refusals.report("Permissions Violation for Publish to \"a\""));
-        assert!(mine.receiver.try_recv().is_ok());
-        assert!(other.receiver.try_recv().is_err());
+        mine.refused().await;
+        // And again: whoever asks twice hears it twice.
+        mine.refused().await;
+        assert!(matches!(&other.state, Expecting::Nothing(woken) if woken.is_empty()));
         drop((mine, other));
         assert!(refusals.lock().by_subject.is_empty());
     }

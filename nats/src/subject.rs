@@ -64,9 +64,9 @@ pub fn of_kind(session: SessionTag, round: RoundNo, kind: Kind) -> String {
     format!("ward.{session}.{round}.*.*.{kind}.*")
 }
 
-/// All messages of one session.
-pub fn of_session(session: SessionTag) -> String {
-    format!("ward.{session}.*.*.*.*.*")
+/// All messages of one kind of one session, in any round.
+pub fn of_kind_in_any_round(session: SessionTag, kind: Kind) -> String {
+    format!("ward.{session}.*.*.*.{kind}.*")
 }
 
 /// What `me` may publish: messages from itself, of any session, round, receiver, kind and name.

@@ -118,11 +118,9 @@ const PART: &str = "WARD_TEST_PART";
 fn what_is_tied_ends_with_its_parent() {
     match std::env::var(PART).as_deref() {
         Ok("parent") => {
-            let mut child = part("child", Stdio::inherit());
-            println!("started");
-            child.wait().unwrap();
+            part("child", Stdio::inherit()).wait().unwrap();
         }
-        Ok(_) => panic!("{}", nats::exec_tied("sleep".as_ref(), ["1000".into()])),
+        Ok(_) => panic!("{}", nats::exec_tied("sh".as_ref(), ["-c".into(), "echo started; exec sleep 1000".into()])),
         Err(_) => {
             let mut parent = part("parent", Stdio::piped());
             let mut output = BufReader::new(parent.stdout.take().unwrap());
@@ -142,6 +140,8 @@ fn part(part: &str, output: Stdio) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "what_is_tied_ends_with_its_parent", "--nocapture"])
         .env(PART, part)
+        // As `Broker::start` does it: the parent may be gone before the child ties itself.
+        .env("WARD_TIED_TO", std::process::id().to_string())
         .stdout(output)
         .spawn()
         .unwrap()

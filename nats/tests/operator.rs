@@ -9,7 +9,7 @@ use protocol::{Kind, RoundNo, SessionTag};
 use support::{Home, PATIENCE, address, name, next};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_round_loses_its_bulk_and_a_session_everything() {
+async fn a_round_loses_its_bulk_and_a_session_all_but_how_it_ended() {
     let home = Home::new();
     let broker = home.start(None).await;
     let operator = home.operator(&broker).await;
@@ -18,9 +18,10 @@ async fn a_round_loses_its_bulk_and_a_session_everything() {
     let session = SessionTag([5; 16]);
     let bulk = [Kind::Share, Kind::Chunk, Kind::MaskedSum, Kind::MaskSum];
     let kept = [address(1, "alice", "server", Kind::Cohort, 1), address(2, "alice", "server", Kind::Share, 1)];
+    let ends = [address(1, "alice", "server", Kind::Result, 1), address(2, "alice", "server", Kind::Abort, 1)];
 
     let written: Vec<_> = bulk.iter().map(|&kind| address(1, "alice", "server", kind, 1)).collect();
-    for at in written.iter().chain(&kept) {
+    for at in written.iter().chain(&kept).chain(&ends) {
         alice.publish(at, "x".into()).await.unwrap();
     }
     assert_eq!(operator.purge_round_bulk(session, RoundNo(1)).await.unwrap(), 4);
@@ -35,6 +36,9 @@ async fn a_round_loses_its_bulk_and_a_session_everything() {
     assert_eq!(operator.purge_session(SessionTag([6; 16])).await.unwrap(), 0);
     assert_eq!(operator.purge_session(session).await.unwrap(), 3);
     assert_eq!(server.read(&kept[0]).await.unwrap(), None);
+    for at in &ends {
+        assert_eq!(server.read(at).await.unwrap().unwrap(), "x");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +63,8 @@ async fn the_operator_sees_how_sessions_and_rounds_begin_and_end() {
     let operator = home.operator(&broker).await;
     let hospital = home.board(&broker, "hospital").await;
     let expected = [Kind::Announce, Kind::Result, Kind::Abort];
-    for (number, kind) in [Kind::Announce, Kind::Begin, Kind::Result, Kind::Roster, Kind::Abort].into_iter().enumerate() {
+    for (number, kind) in [Kind::Announce, Kind::Begin, Kind::Result, Kind::Roster, Kind::Abort].into_iter().enumerate()
+    {
         let number = u8::try_from(number).unwrap();
         hospital.publish(&address(1, "hospital", "all", kind, number), kind.as_str().into()).await.unwrap();
     }

@@ -14,6 +14,9 @@ const PARTIES: [&str; 4] = ["hospital", "server", "alice", "bob"];
 /// The operator may use the whole JetStream API, so also what the parties do with their own consumers.
 const FOLLOWERS: [&str; 5] = ["hospital", "server", "alice", "bob", "operator"];
 
+/// A pull that is answered with an error and delivers nothing: a message would come under its own subject, as no answer.
+const NO_PULL: &str = "{";
+
 /// A request on `subject(me)`, with this payload, and who may make it.
 struct Row {
     what: &'static str,
@@ -51,11 +54,16 @@ const ROWS: &[Row] = &[
         may: &[],
     },
     Row { what: "write as `all`", subject: |_| "ward.s.1.all.bob.share.n".into(), payload: "x", may: &[] },
-    Row { what: "write with a token more", subject: |me| format!("ward.s.1.{me}.bob.share.n.x"), payload: "x", may: &[] },
+    Row {
+        what: "write with a token more",
+        subject: |me| format!("ward.s.1.{me}.bob.share.n.x"),
+        payload: "x",
+        may: &[],
+    },
     Row { what: "write with a token less", subject: |me| format!("ward.s.1.{me}.bob.share"), payload: "x", may: &[] },
     Row { what: "feed the watchers", subject: |_| subject::WATCH.into(), payload: "x", may: &[] },
     Row { what: "ask about its consumer", subject: subject::consumer_info, payload: "", may: &FOLLOWERS },
-    Row { what: "pull from its consumer", subject: subject::consumer_next, payload: r#"{"batch":1,"no_wait":true}"#, may: &FOLLOWERS },
+    Row { what: "pull from its consumer", subject: subject::consumer_next, payload: NO_PULL, may: &FOLLOWERS },
     Row { what: "reset its consumer", subject: subject::consumer_reset, payload: "{}", may: &FOLLOWERS },
     Row {
         what: "ask about another's consumer",
@@ -66,7 +74,7 @@ const ROWS: &[Row] = &[
     Row {
         what: "pull from another's consumer",
         subject: |me| subject::consumer_next(other(me)),
-        payload: r#"{"batch":1,"no_wait":true}"#,
+        payload: NO_PULL,
         may: &["operator"],
     },
     Row {
@@ -123,7 +131,12 @@ const ROWS: &[Row] = &[
         payload: r#"{"seq":1}"#,
         may: &["operator"],
     },
-    Row { what: "ask about the stream", subject: |_| format!("$JS.API.STREAM.INFO.{STREAM}"), payload: "", may: &["operator"] },
+    Row {
+        what: "ask about the stream",
+        subject: |_| format!("$JS.API.STREAM.INFO.{STREAM}"),
+        payload: "",
+        may: &["operator"],
+    },
     Row {
         what: "purge",
         subject: |_| subject::stream_purge(),
@@ -148,7 +161,8 @@ const ROWS: &[Row] = &[
 async fn every_role_may_do_its_task_and_nothing_else() {
     let home = Home::new();
     let broker = home.start(None).await;
-    home.operator(&broker).await;
+    // The operator's own consumer too.
+    home.operator(&broker).await.follow_outcomes().await.unwrap();
     let mut wrong = Vec::new();
     for me in EVERYBODY {
         let link = home.link(&broker, me).await;
@@ -168,7 +182,8 @@ async fn problem(link: &Link, row: &Row, me: &str) -> Option<String> {
         Err(CallError::Refused { name, .. }) => !may && name.as_str() == me,
         Err(_) => false,
     };
-    (!as_it_should).then(|| format!("{me}: {} should be {}, got {answer:?}", row.what, if may { "allowed" } else { "refused" }))
+    (!as_it_should)
+        .then(|| format!("{me}: {} should be {}, got {answer:?}", row.what, if may { "allowed" } else { "refused" }))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,9 @@ use certs::{Credentials, client_config};
 use nats::{Endpoint, Link, LinkError};
 use protocol::Role;
 use rustls::crypto::{CryptoProvider, aws_lc_rs::kx_group};
-use rustls::{ClientConfig, ClientConnection, NamedGroup, ProtocolVersion, RootCertStore, ServerConfig, ServerConnection};
+use rustls::{
+    ClientConfig, ClientConnection, NamedGroup, ProtocolVersion, RootCertStore, ServerConfig, ServerConnection,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use support::{Home, PATIENCE};

@@ -114,6 +114,23 @@ pub enum AbortReason {
     Stopped,
 }
 
+impl AbortReason {
+    /// A word for programs: stable, one for each reason.
+    pub fn code(&self) -> &'static str {
+        match self {
+            AbortReason::TooFewJoined { .. } => "too_few_joined",
+            AbortReason::TooFewShared { .. } => "too_few_shared",
+            AbortReason::NoCohort => "no_cohort",
+            AbortReason::TooFewConfirmed { .. } => "too_few_confirmed",
+            AbortReason::Overlap { .. } => "overlap",
+            AbortReason::SumsMissing { .. } => "sums_missing",
+            AbortReason::SumOutOfRange => "sum_out_of_range",
+            AbortReason::BoardLost => "board_lost",
+            AbortReason::Stopped => "stopped",
+        }
+    }
+}
+
 /// `alice, bob and charlie`.
 pub fn list(names: &[Name]) -> String {
     match names {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
 use crate::chunks::Chunks;
 use crate::id::Digest;
@@ -162,7 +163,7 @@ pub enum Outcome {
         pieces: Vec<Bytes>,
     },
     /// The answer, as signed coordinates.
-    Reconstructed(Vec<i64>),
+    Reconstructed(SecretVector),
     /// The mask sum of this seat does not open, or is not what was asked for.
     BadSum(u8),
     /// The vector does not fit its ring or its chunks: a check before the job was wrong.
@@ -170,6 +171,20 @@ pub enum Outcome {
 }
 
 impl Job {
+    /// About how many bytes the job walks over: a driver runs what is light in place and the rest on other threads.
+    pub fn weight(&self) -> usize {
+        match self {
+            Job::Mask { chunks, blocks, .. } => vector_bytes(chunks) * (2 + usize::from(*blocks)),
+            Job::Identify { bytes } => bytes.len(),
+            Job::Fold { sum, add, subtract, ring, .. } => sum.len() * ring.word_bytes() * (add.len() + subtract.len()),
+            Job::Pack { sums, ring } => sums.iter().map(|sum| sum.len() * ring.word_bytes()).sum(),
+            Job::Expand { chunk, chunks, keys } => chunks.bytes(*chunk) * keys.len(),
+            // A key encapsulation costs as much as a walk over a chunk.
+            Job::Seal { sums, ring, .. } => sums.iter().map(|sum| sum.len() * ring.word_bytes()).sum::<usize>() + (1 << 19),
+            Job::Reconstruct { chunks, sealed, .. } => (vector_bytes(chunks) + (1 << 19)) * sealed.len(),
+        }
+    }
+
     /// Runs the job here and now.
     pub fn run(self) -> Outcome {
         match self {
@@ -192,6 +207,10 @@ impl Job {
             Job::Reconstruct { secret, chunks, masked, sealed } => reconstruct(&secret, &chunks, &masked, &sealed),
         }
     }
+}
+
+fn vector_bytes(chunks: &Chunks) -> usize {
+    (0..chunks.count()).map(|chunk| chunks.bytes(chunk)).sum()
 }
 
 fn mask_vector(
@@ -247,7 +266,7 @@ fn seal(
     sums: &[Lanes],
     ring: Ring,
 ) -> Result<Outcome, SealError> {
-    let texts: Vec<Vec<u8>> = sums.iter().map(|sum| sum.pack(ring)).collect();
+    let texts: Vec<Zeroizing<Vec<u8>>> = sums.iter().map(|sum| Zeroizing::new(sum.pack(ring))).collect();
     let mut digests: Vec<Digest> = texts.iter().map(|text| kdf::chunk_digest(text)).collect();
     digests.push(wire::attachment_digest(blocks));
     // Randomness from the root alone would seal two texts under one key and nonce after a restore (design section 7).
@@ -264,10 +283,10 @@ fn seal(
 fn reconstruct(secret: &SealSecret, chunks: &Chunks, masked: &[Bytes], sealed: &[SealedSum]) -> Outcome {
     let ring = chunks.ring();
     let mut sums = Vec::new();
-    for bytes in masked {
+    for (chunk, bytes) in (0u32..).zip(masked) {
         match Lanes::unpack(ring, bytes) {
-            Ok(sum) => sums.push(sum),
-            Err(_) => return Outcome::Unfit,
+            Ok(sum) if sum.len() == chunks.len(chunk) => sums.push(sum),
+            _ => return Outcome::Unfit,
         }
     }
     for one in sealed {
@@ -275,7 +294,7 @@ fn reconstruct(secret: &SealSecret, chunks: &Chunks, masked: &[Bytes], sealed: &
             return Outcome::BadSum(one.seat);
         }
     }
-    Outcome::Reconstructed(sums.iter().flat_map(|sum| sum.to_i64(ring)).collect())
+    Outcome::Reconstructed(SecretVector(sums.iter().flat_map(|sum| sum.to_i64(ring)).collect()))
 }
 
 /// Adds one mask sum to `sums`; `None` where it does not open, or is of other blocks or another shape.

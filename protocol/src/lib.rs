@@ -5,6 +5,7 @@ pub mod memory;
 pub mod merkle;
 pub mod message;
 
+mod caretaker;
 mod chains;
 mod chunks;
 mod desk;
@@ -28,6 +29,7 @@ mod step;
 mod task;
 mod wire;
 
+pub use caretaker::{Caretaker, Purge};
 pub use chunks::{CHUNK_BYTES, ChunkError, Chunks, VECTOR_BYTES};
 pub use decimal::Scale;
 pub use desk::Me;

@@ -60,6 +60,8 @@ pub(crate) struct Member {
     /// Whether `chains` has keys that the store has not.
     unsaved: bool,
     confirmed: Vec<Confirmed>,
+    /// Whether a Cohort came: with the end of its round the private half goes, confirmed or not.
+    had_cohort: bool,
     round: Option<Round>,
 }
 
@@ -93,6 +95,7 @@ impl Member {
             chains: BTreeMap::new(),
             unsaved: false,
             confirmed: Vec::new(),
+            had_cohort: false,
             round: None,
         }
     }
@@ -133,7 +136,7 @@ impl Member {
     fn on_key(&mut self, frame: &Frame, rules: &Rules) -> Result<(), Stop> {
         let (place, sender) = self.sender(frame)?;
         if frame.envelope.after != self.lineup.digest {
-            return Err(rule("a Key continues the Roster that this member has"));
+            return Err(Stop::Useless("a Key after another Roster than this member has"));
         }
         if self.chains.contains_key(&place) {
             return Err(Stop::Useless("the key is known"));
@@ -179,6 +182,7 @@ impl Member {
         if desk.now >= round.asked.ends() {
             return Err(Stop::Useless("the round is over"));
         }
+        self.had_cohort = true;
         match self.objection(&fixed, rules)? {
             Some(refuse) => self.refuse(&fixed, refuse, rules, desk),
             None => self.confirm(fixed, rules, desk),
@@ -241,7 +245,7 @@ impl Member {
     }
 
     /// From the first Cohort on no Key is taken, so that a later break-in cannot open past rounds.
-    fn forget_secret(&mut self, rules: &Rules, desk: &mut MemberDesk<'_>) {
+    pub(crate) fn forget_secret(&mut self, rules: &Rules, desk: &mut MemberDesk<'_>) {
         if self.secret.take().is_some() {
             desk.out.forget(session_key(rules.session, "seal"));
         }
@@ -250,6 +254,9 @@ impl Member {
     /// Wipes what belongs to `last` and moves the chains on.
     pub(crate) fn close_round(&mut self, last: RoundNo, rules: &Rules, desk: &mut MemberDesk<'_>) {
         self.round = None;
+        if self.had_cohort {
+            self.forget_secret(rules, desk);
+        }
         self.chains.values_mut().for_each(|chain| chain.advance(last.next()));
         self.save_chains(rules, desk);
     }
@@ -302,6 +309,7 @@ impl Member {
             chains: chains.iter().map(|(place, chain)| (*place, Chain::from(chain))).collect(),
             unsaved: false,
             confirmed,
+            had_cohort: false,
             round: None,
         })
     }

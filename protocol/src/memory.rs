@@ -62,7 +62,21 @@ pub struct Delivery {
     pub address: Address,
     /// Its bytes.
     pub payload: Bytes,
+    /// For how many milliseconds it is held back on its way.
+    pub delay: u64,
 }
+
+/// One step of a machine, as a [`Watcher`] sees it.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// What it is handed.
+    Input(&'a Input),
+    /// What follows from it.
+    Effects(&'a Effects),
+}
+
+/// Looks on: each party's inputs and effects, in the order in which they happen.
+pub type Watcher = Box<dyn FnMut(&Name, &Step<'_>)>;
 
 /// What becomes of a message on its way: the deliveries that take its place.
 pub type Tamper = Box<dyn FnMut(Delivery) -> Vec<Delivery>>;
@@ -95,7 +109,10 @@ pub struct Network {
     parties: BTreeMap<Name, Party>,
     board: BTreeMap<Address, Bytes>,
     queue: VecDeque<Delivery>,
+    /// What is held back, by the time at which it goes on; the number keeps the order of equals.
+    held: BTreeMap<(Time, u64), Delivery>,
     tamper: Option<Tamper>,
+    watcher: Option<Watcher>,
     events: Vec<(Name, Event)>,
 }
 
@@ -113,7 +130,9 @@ impl Network {
             parties: BTreeMap::new(),
             board: BTreeMap::new(),
             queue: VecDeque::new(),
+            held: BTreeMap::new(),
             tamper: None,
+            watcher: None,
             events: Vec::new(),
         }
     }
@@ -176,7 +195,7 @@ impl Network {
             panic!("{name} is no living patient")
         };
         let effects = patient.offer(snapshot.clone(), record, &moment)?;
-        self.carry_out(name, effects);
+        self.command(name, effects);
         Ok(())
     }
 
@@ -185,7 +204,7 @@ impl Network {
         let moment = self.moment();
         let (name, hospital) = self.hospital()?;
         let (session, effects) = hospital.announce(&moment, plan);
-        self.carry_out(&name, effects);
+        self.command(&name, effects);
         Some(session)
     }
 
@@ -197,8 +216,22 @@ impl Network {
         let moment = self.moment();
         let (name, hospital) = self.hospital().ok_or_else(|| PlanError::NoSession(session.short()))?;
         let effects = hospital.ask(&moment, session, ask)?;
-        self.carry_out(&name, effects);
+        self.command(&name, effects);
         Ok(())
+    }
+
+    /// Has the hospital stop what runs in a session; with `last` the session ends.
+    pub fn stop(&mut self, session: SessionId, last: bool) {
+        let moment = self.moment();
+        let Some((name, hospital)) = self.hospital() else { return };
+        let effects = hospital.stop(&moment, session, last);
+        self.command(&name, effects);
+    }
+
+    /// Carries out what an owner's command led to; the tick after it says when the machine is next to be woken.
+    fn command(&mut self, name: &Name, effects: Effects) {
+        self.carry_out(name, effects);
+        self.hand(name, Input::Tick);
     }
 
     fn hospital(&mut self) -> Option<(Name, &mut Hospital)> {
@@ -213,7 +246,18 @@ impl Network {
         self.tamper = Some(Box::new(tamper));
     }
 
-    /// Puts a message on its way as it is.
+    /// Has `watcher` look on from now on.
+    pub fn watch(&mut self, watcher: impl FnMut(&Name, &Step<'_>) + 'static) {
+        self.watcher = Some(Box::new(watcher));
+    }
+
+    /// How a party's machine prints; nothing for one that is not running.
+    pub fn describe(&self, name: &Name) -> String {
+        let machine = self.parties.get(name).and_then(|party| party.machine.as_ref());
+        machine.map(|machine| format!("{machine:?}")).unwrap_or_default()
+    }
+
+    /// Puts a message on its way as it is; a [`Tamper`] still meets it.
     pub fn inject(&mut self, delivery: Delivery) {
         self.queue.push_back(delivery);
     }
@@ -226,6 +270,11 @@ impl Network {
     /// Forgets a message of the board.
     pub fn lose(&mut self, address: &Address) {
         self.board.remove(address);
+    }
+
+    /// Has other bytes stand under a name of the board; what was delivered stays as it was.
+    pub fn alter(&mut self, address: &Address, payload: Bytes) {
+        self.board.insert(address.clone(), payload);
     }
 
     /// A party's identity and keys, to forge with in tests.
@@ -253,6 +302,7 @@ impl Network {
             party.jobs.clear();
         }
         self.queue.retain(|delivery| delivery.receiver != *name);
+        self.held.retain(|_, delivery| delivery.receiver != *name);
     }
 
     /// Starts a party again from its store.
@@ -267,6 +317,7 @@ impl Network {
             (None, Role::Server) => Machine::Server(Server::restore(me, store, now)),
             (None, _) => Machine::Hospital(Hospital::restore(me, store, now)),
         });
+        self.hand(name, Input::Tick);
     }
 
     /// What happened so far, and to whom.
@@ -288,14 +339,18 @@ impl Network {
     }
 
     fn run_until(&mut self, until: Time) {
-        loop {
-            while self.step() {}
-            let next = self.parties.values().filter_map(|party| party.wake).min();
-            match next.filter(|next| *next <= until) {
-                Some(next) => self.wake(next),
-                None => return,
-            }
+        while self.advance(until) {}
+    }
+
+    /// The smallest step there is: one message or job or, where there is none, the next wake up to `until`; whether
+    /// there was any of them.
+    pub fn advance(&mut self, until: Time) -> bool {
+        if self.step() {
+            return true;
         }
+        let wakes = self.parties.values().filter_map(|party| party.wake);
+        let next = wakes.chain(self.held.keys().map(|(time, _)| *time)).min().filter(|next| *next <= until);
+        next.map(|next| self.wake(next)).is_some()
     }
 
     /// Delivers one message or runs one job; whether there was one.
@@ -310,16 +365,31 @@ impl Network {
             Some(tamper) => tamper(delivery),
             None => vec![delivery],
         };
-        for Delivery { receiver, address, payload } in deliveries {
-            self.hand(&receiver, Input::Message { address, payload });
+        for delivery in deliveries {
+            self.deliver(delivery);
         }
         true
     }
 
+    /// Hands a message over, or holds it back first.
+    fn deliver(&mut self, delivery: Delivery) {
+        let Delivery { receiver, address, payload, delay } = delivery;
+        if delay == 0 {
+            return self.hand(&receiver, Input::Message { address, payload });
+        }
+        self.draws += 1;
+        let due = (self.now.plus_millis(delay), self.draws);
+        self.held.insert(due, Delivery { receiver, address, payload, delay: 0 });
+    }
+
     fn wake(&mut self, next: Time) {
         self.now = self.now.max(next);
-        let due: Vec<Name> = self.parties.iter().filter(|(_, p)| p.wake <= Some(next) && p.wake.is_some()).map(|(name, _)| name.clone()).collect();
-        for name in due {
+        let later = self.held.split_off(&(Time(next.0.saturating_add(1)), 0));
+        for delivery in std::mem::replace(&mut self.held, later).into_values() {
+            self.deliver(delivery);
+        }
+        let due = self.parties.iter().filter(|(_, party)| party.wake.is_some_and(|wake| wake <= next));
+        for name in due.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             if let Some(party) = self.parties.get_mut(&name) {
                 party.wake = None;
             }
@@ -330,6 +400,9 @@ impl Network {
     fn hand(&mut self, name: &Name, input: Input) {
         let moment = self.moment();
         let Some(machine) = self.parties.get_mut(name).and_then(|party| party.machine.as_mut()) else { return };
+        if let Some(watcher) = &mut self.watcher {
+            watcher(name, &Step::Input(&input));
+        }
         let effects = match machine {
             Machine::Hospital(hospital) => hospital.handle(&moment, input),
             Machine::Server(server) => server.handle(&moment, input),
@@ -340,6 +413,9 @@ impl Network {
 
     /// Store, then send, then read, then jobs: the order that every driver keeps.
     fn carry_out(&mut self, name: &Name, effects: Effects) {
+        if let Some(watcher) = &mut self.watcher {
+            watcher(name, &Step::Effects(&effects));
+        }
         let mut reports = Vec::new();
         if let Some(party) = self.parties.get_mut(name) {
             for write in effects.store {
@@ -378,7 +454,8 @@ impl Network {
             To::One(name) => BTreeSet::from([name.clone()]),
         };
         for receiver in receivers {
-            self.queue.push_back(Delivery { receiver, address: address.clone(), payload: payload.clone() });
+            let (address, payload) = (address.clone(), payload.clone());
+            self.queue.push_back(Delivery { receiver, address, payload, delay: 0 });
         }
     }
 

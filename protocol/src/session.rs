@@ -34,9 +34,6 @@ impl Rules {
         if hospital.role != Role::Hospital {
             return Err(Wrong::NotItsRole.into());
         }
-        if now.0 >= announce.not_after {
-            return Err(Stop::Useless("the session is over"));
-        }
         let rules = Self {
             session: frame.digest,
             hospital,
@@ -45,6 +42,16 @@ impl Rules {
         };
         rules.check()?;
         Ok(rules)
+    }
+
+    /// Whether the session's time is up. A store may still hold one that is: to be wiped.
+    pub(crate) fn is_over(&self, now: Time) -> bool {
+        now >= self.not_after()
+    }
+
+    /// When the session ends at the latest.
+    pub(crate) fn not_after(&self) -> Time {
+        Time(self.announce.not_after)
     }
 
     fn check(&self) -> Result<(), Stop> {
@@ -184,6 +191,9 @@ impl Lineup {
         if roster.count < rules.needed() {
             return Err(rule("fewer joined than the smallest cohort or the committee"));
         }
+        if roster.count > rules.announce.expect {
+            return Err(rule("more joined than the Announce expects"));
+        }
         Ok(seats)
     }
 
@@ -236,7 +246,7 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// The most rounds a party may have missed: its chains are hashed once for each.
-    const MOST_MISSED: u32 = 10_000;
+    pub(crate) const MOST_MISSED: u32 = 10_000;
 
     pub(crate) fn read(
         frame: &Frame,
@@ -250,7 +260,7 @@ impl Asked {
             return Err(rule("a Begin that is more than 10000 rounds ahead"));
         }
         if frame.envelope.after != lineup.digest {
-            return Err(rule("a Begin continues the Roster that this party has"));
+            return Err(Stop::Useless("a Begin after another Roster than this party has"));
         }
         let begin: Begin = frame.envelope.body()?;
         if frame.envelope.round == RoundNo::SETUP || !begin.question.is_sound() || !SECONDS.contains(&begin.round_seconds) {
@@ -298,8 +308,11 @@ pub(crate) struct Fixed {
 impl Fixed {
     pub(crate) fn read(frame: &Frame, lineup: &Lineup, begin: Digest) -> Result<Self, Stop> {
         frame.verify(&lineup.servers[0])?;
-        if frame.envelope.after != begin || frame.envelope.kind != Kind::Cohort {
-            return Err(rule("a Cohort continues the Begin of its round"));
+        if frame.envelope.kind != Kind::Cohort {
+            return Err(rule("what stands for a Cohort is another kind of message"));
+        }
+        if frame.envelope.after != begin {
+            return Err(Stop::Useless("a Cohort after another Begin than this party has"));
         }
         let cohort: Cohort = frame.envelope.body()?;
         if !cohort.places.fits(lineup.count) {
@@ -314,7 +327,8 @@ impl Fixed {
     }
 }
 
-/// The seats of a committee that signed Confirms of the cohort `digest`; any that does not hold makes all of it fail.
+/// The seats of a committee that signed Confirms of the cohort `digest`; any that does not hold makes all of it fail,
+/// and is a fault of whoever shows them.
 pub(crate) fn read_confirms(
     confirms: &[Signed],
     digest: Digest,
@@ -324,7 +338,8 @@ pub(crate) fn read_confirms(
 ) -> Result<Vec<u8>, Stop> {
     let mut seats = Vec::new();
     for signed in confirms {
-        seats.push(read_confirm(&signed.open()?, digest, session, round, lineup)?);
+        let seat = read_confirm(&signed.open()?, digest, session, round, lineup);
+        seats.push(seat.map_err(|stop| if let Stop::Useless(why) = stop { rule(why) } else { stop })?);
     }
     seats.sort_unstable();
     seats.dedup();
@@ -340,14 +355,14 @@ pub(crate) fn read_confirm(
     lineup: &Lineup,
 ) -> Result<u8, Stop> {
     let envelope = &frame.envelope;
-    let Confirm() = envelope.body()?;
-    let meant = envelope.kind == Kind::Confirm && envelope.session == session && envelope.round == round;
-    if !meant || envelope.after != digest {
-        return Err(rule("a Confirm of another cohort"));
+    if envelope.kind != Kind::Confirm || envelope.session != session || envelope.round != round {
+        return Err(rule("what stands for a Confirm is another message"));
     }
+    let Confirm() = envelope.body()?;
     let seat = lineup.seat_of(&envelope.from).ok_or(Wrong::NotItsRole)?;
     frame.verify(&lineup.seats[usize::from(seat)].identity)?;
-    Ok(seat)
+    // Its signer may be honest: the server may have shown it another Cohort than the hospital.
+    if envelope.after != digest { Err(Stop::Useless("a Confirm of another cohort")) } else { Ok(seat) }
 }
 
 /// What the seal of a mask sum is bound to.

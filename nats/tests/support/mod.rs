@@ -25,7 +25,8 @@ impl Home {
     pub fn new() -> Self {
         certs::install_provider().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let ca = CertificateAuthority::create(&Study::default(), OffsetDateTime::now_utc() + certs::CA_VALIDITY).unwrap();
+        let ca =
+            CertificateAuthority::create(&Study::default(), OffsetDateTime::now_utc() + certs::CA_VALIDITY).unwrap();
         ca.save(dir.path().join("ca")).unwrap();
         let mut home = Self { dir, ca, parties: Vec::new() };
         for (role, name) in [
@@ -116,7 +117,11 @@ impl Home {
     }
 
     /// A bare client with the party's certificate, and the errors that the broker reports to it.
-    pub async fn raw(&self, broker: &Broker, name: &str) -> (async_nats::Client, tokio::sync::mpsc::UnboundedReceiver<String>) {
+    pub async fn raw(
+        &self,
+        broker: &Broker,
+        name: &str,
+    ) -> (async_nats::Client, tokio::sync::mpsc::UnboundedReceiver<String>) {
         let dir = self.of(name);
         let (sender, errors) = tokio::sync::mpsc::unbounded_channel();
         let client = async_nats::ConnectOptions::new()

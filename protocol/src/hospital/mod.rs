@@ -48,6 +48,10 @@ pub struct SessionInfo {
     pub threshold: u8,
     /// q.
     pub quorum: u8,
+    /// k.
+    pub min_cohort: u32,
+    /// How many patients were expected.
+    pub expect: u32,
 }
 
 /// A hospital in all its sessions.
@@ -81,9 +85,19 @@ impl Hospital {
         hospital
     }
 
-    /// The open sessions, oldest first.
+    /// What is known of one session, while it is not over.
+    pub fn info(&self, session: SessionId) -> Option<SessionInfo> {
+        self.sessions.get(&session).map(Session::info)
+    }
+
+    /// The sessions in which nobody can ask yet: it is not known who joined.
+    pub fn unready(&self) -> Vec<SessionId> {
+        self.sessions.values().filter(|session| !session.is_open()).map(Session::id).collect()
+    }
+
+    /// The sessions in which can be asked, oldest first.
     pub fn sessions(&self) -> Vec<SessionInfo> {
-        let mut sessions: Vec<_> = self.sessions.values().map(Session::info).collect();
+        let mut sessions: Vec<_> = self.sessions.values().filter(|s| s.is_open()).map(Session::info).collect();
         sessions.sort_by_key(|info| (info.announced, info.session));
         sessions
     }

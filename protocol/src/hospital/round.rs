@@ -326,37 +326,44 @@ impl Open {
         session: SessionId,
         desk: &mut HospitalDesk<'_>,
     ) -> Result<(), Stop> {
+        if self.lineup.servers[0].name != address.from && self.lineup.seat_of(&address.from).is_none() {
+            return Err(Wrong::NotItsRole.into());
+        }
         let round = self.current(address.round)?;
         let ticket = Ticket { session, round: round.asked.round, work: Work::Identify };
         desk.run(ticket, Job::Identify { bytes: payload.clone() });
         Ok(())
     }
 
-    /// A job is done; whether the session ends with it.
-    pub(super) fn done(&mut self, ticket: Ticket, outcome: Outcome, rules: &Rules, desk: &mut HospitalDesk<'_>) -> bool {
-        let Ok(round) = self.current(ticket.round) else { return false };
+    pub(super) fn done(&mut self, ticket: Ticket, outcome: Outcome, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        let Ok(round) = self.current(ticket.round) else { return };
         match (ticket.work, outcome) {
             (Work::Identify, Outcome::Identified { bytes, digest }) => {
-                let opening = match &mut round.stage {
-                    Stage::Opening(opening) => Some(&mut opening.sums),
-                    _ => None,
-                };
-                let taken = round.masked.take(digest, &bytes)
-                    || opening.is_some_and(|sums| sums.take(digest, &bytes));
+                // Whoever copies another's digests into its own message must not keep the piece from its owner.
+                let mut taken = round.masked.take(digest, &bytes);
+                if let Stage::Opening(opening) = &mut round.stage {
+                    taken |= opening.sums.take(digest, &bytes);
+                }
                 if !taken {
                     round.masked.keep(digest, bytes);
                 }
-                let Ok((round, lineup)) = self.parts() else { return false };
+                let Ok((round, lineup)) = self.parts() else { return };
                 round.add_up(lineup, rules, desk);
-                false
             }
-            (Work::Reconstruct, Outcome::Reconstructed(sum)) => self.answer(sum, rules, desk),
-            (Work::Reconstruct, Outcome::BadSum(seat)) => {
-                self.bad_sum(seat, rules, desk);
-                false
-            }
-            _ => false,
+            (Work::Reconstruct, Outcome::Reconstructed(mut sum)) => self.answer(std::mem::take(&mut sum.0), rules, desk),
+            (Work::Reconstruct, Outcome::BadSum(seat)) => self.bad_sum(seat, rules, desk),
+            (Work::Reconstruct, Outcome::Unfit) => self.unfit_masked_sum(rules, desk),
+            _ => {}
         }
+    }
+
+    /// The masked sum has another length than the vector: the server is named, and without it there is no answer.
+    fn unfit_masked_sum(&mut self, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        let from = self.lineup.servers[0].name.clone();
+        let wrong = Wrong::Rule("a masked sum of another length than the vector");
+        desk.out.event(Event::Fault(Fault { from: from.clone(), kind: Kind::MaskedSum, wrong }));
+        let Some(last) = self.round.as_ref().map(|round| round.last) else { return };
+        self.abort(AbortReason::SumsMissing { missing: vec![from] }, String::new(), last, rules, desk);
     }
 
     /// A mask sum did not open, or was not what was asked for: its sender is named and others are asked.
@@ -375,15 +382,14 @@ impl Open {
     }
 
     /// The sum is there: hand it to the hospital's owner and everybody their receipt.
-    fn answer(&mut self, sum: Vec<i64>, rules: &Rules, desk: &mut HospitalDesk<'_>) -> bool {
-        let Some(round) = &self.round else { return false };
-        let Stage::Opening(opening) = &round.stage else { return false };
+    fn answer(&mut self, sum: Vec<i64>, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        let Some(round) = &self.round else { return };
+        let Stage::Opening(opening) = &round.stage else { return };
         let last = round.last;
         let (count, begin) = (opening.fixed.cohort.places.len(), &round.asked.begin);
         let most = u128::from(begin.scaled_bound) * u128::from(count);
         if sum.iter().any(|one| u128::from(one.unsigned_abs()) > most) {
-            self.abort(AbortReason::SumOutOfRange, String::new(), last, rules, desk);
-            return last;
+            return self.abort(AbortReason::SumOutOfRange, String::new(), last, rules, desk);
         }
         let pen = round.pen(rules.session, desk.me);
         let receipt = Receipt { count, cohort: opening.fixed.signed.clone(), confirms: opening.confirms.clone(), last };
@@ -401,7 +407,7 @@ impl Open {
             cohort_root: opening.fixed.cohort.root,
         })));
         self.round = None;
-        last
+        self.ended |= last;
     }
 
     pub(super) fn abort(
@@ -417,39 +423,32 @@ impl Open {
         let pen = round.pen(rules.session, desk.me);
         desk.out.send.push(pen.write(Kind::Abort, To::All, round.asked.digest, &abort));
         desk.out.event(Event::Aborted { session: rules.session, round: round.asked.round, reason, advice });
+        self.ended |= last;
     }
 
-    /// Gives up what is late; whether the session ends with it.
-    pub(super) fn keep_time(&mut self, rules: &Rules, desk: &mut HospitalDesk<'_>) -> bool {
-        let Ok((round, lineup)) = self.parts() else { return false };
+    /// Gives up what is late.
+    pub(super) fn keep_time(&mut self, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        let Ok((round, lineup)) = self.parts() else { return };
         round.ask_again(lineup, rules, desk);
         let (confirms_close, ends, last) = (round.asked.confirms_close(), round.asked.ends(), round.last);
         match &round.stage {
             Stage::Asking if desk.now >= confirms_close => {
                 self.abort(AbortReason::NoCohort, String::new(), last, rules, desk);
-                last
             }
-            Stage::Confirming(_) if desk.now >= confirms_close => {
-                self.too_few_confirmed(rules, desk);
-                last
-            }
+            Stage::Confirming(_) if desk.now >= confirms_close => self.too_few_confirmed(rules, desk),
             Stage::Opening(opening) if desk.now >= ends => {
+                let silent = opening.sums.silent().into_iter();
                 let mut missing: Vec<Name> =
-                    opening.sums.silent().into_iter().map(|seat| lineup.seats[usize::from(seat)].identity.name.clone()).collect();
+                    silent.map(|seat| lineup.seats[usize::from(seat)].identity.name.clone()).collect();
                 if round.masked.chunks().is_none() {
                     missing.push(lineup.servers[0].name.clone());
                 }
                 self.abort(AbortReason::SumsMissing { missing }, String::new(), last, rules, desk);
-                last
             }
-            Stage::Opening(opening) => {
-                desk.out.wake_at(opening.again.min(ends));
-                false
-            }
-            _ => {
-                desk.out.wake_at(confirms_close);
-                false
-            }
+            // While the sums are being added nothing more is asked for.
+            Stage::Opening(opening) if opening.adding => desk.out.wake_at(ends),
+            Stage::Opening(opening) => desk.out.wake_at(opening.again.min(ends)),
+            _ => desk.out.wake_at(confirms_close),
         }
     }
 }

@@ -8,9 +8,9 @@ use serde_bytes::ByteBuf;
 
 use super::round::Round;
 use super::{HospitalDesk, SessionInfo, Ticket};
-use crate::desk::{Me, Pen, Stop, rule};
+use crate::desk::{Me, Pen, Stop, identify, rule};
 use crate::error::{AbortReason, PlanError, Wrong, list};
-use crate::id::{Address, Digest, Kind, Name, Place, RoundNo, SessionId, Snapshot, Time, To};
+use crate::id::{Address, Digest, Kind, Name, Place, Role, RoundNo, SessionId, Snapshot, Time, To};
 use crate::job::Outcome;
 use crate::kdf;
 use crate::message::{Abort, Announce, Begin, Decline, PayloadHeader, PayloadKey, Refuse};
@@ -41,6 +41,8 @@ pub(super) struct Open {
     pub(super) past: Vec<Past>,
     pub(super) last: RoundNo,
     pub(super) round: Option<Round>,
+    /// The last word was said: the session is over.
+    pub(super) ended: bool,
 }
 
 /// A round whose Cohort was sent: members may have confirmed it, whatever became of it.
@@ -145,7 +147,13 @@ impl Session {
             committee: sharing.committee(),
             threshold: sharing.threshold(),
             quorum: sharing.quorum(),
+            min_cohort: self.rules.announce.min_cohort,
+            expect: self.rules.announce.expect,
         }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Open(_))
     }
 
     fn pen<'a>(&'a self, me: &'a Me) -> Pen<'a> {
@@ -202,7 +210,7 @@ impl Session {
         let Some(joined) = pieces.take(frame, &self.rules, lineup, desk.me, desk.now)? else { return Ok(()) };
         let signed: Vec<&Signed> = joined.iter().map(|one| &one.signed).collect();
         desk.out.put(session_key(self.rules.session, "list"), wire::encode(&signed));
-        let open = Open { lineup: (**lineup).clone(), joined, past: Vec::new(), last: RoundNo::SETUP, round: None };
+        let open = Open { lineup: (**lineup).clone(), joined, past: Vec::new(), last: RoundNo::SETUP, round: None, ended: false };
         open.save(self.rules.session, desk);
         self.stage = Stage::Open(Box::new(open));
         self.send_payload_keys(desk)?;
@@ -242,11 +250,13 @@ impl Session {
         let Refuse::TooFewJoined { joined, marked } = frame.envelope.body()? else {
             return Err(Stop::Early);
         };
-        if frame.envelope.after != self.rules.session || frame.envelope.from != *self.rules.first_server() {
+        // There is no Roster that would show who the server is: its chain comes along, and proves itself.
+        let server = identify(desk.me, &wire::decode(&frame.attachment, "certificate chain")?, desk.now)?;
+        frame.verify(&server)?;
+        let announced = server.role == Role::Server && server.name == *self.rules.first_server();
+        if frame.envelope.after != self.rules.session || !announced {
             return Err(Wrong::NotItsRole.into());
         }
-        // Before the Roster the server's certificate is not known here. A lie costs the session and no more, and the
-        // broker lets only the server write under its name.
         let committee = u32::from(self.rules.announce.sharing.committee());
         let reason = AbortReason::TooFewJoined { joined, marked, needed: self.rules.needed(), committee };
         self.abort(reason, self.rules.session, RoundNo::SETUP, true, desk);
@@ -319,7 +329,6 @@ impl Session {
         match &mut self.stage {
             Stage::Open(open) if open.round.is_some() => {
                 open.abort(AbortReason::Stopped, String::new(), last, &self.rules, desk);
-                self.ended |= last;
             }
             Stage::Open(open) if last => {
                 let (after, round) = (open.lineup.digest, open.last);
@@ -342,18 +351,19 @@ impl Session {
 
     pub(super) fn done(&mut self, ticket: Ticket, outcome: Outcome, desk: &mut HospitalDesk<'_>) {
         if let Stage::Open(open) = &mut self.stage {
-            self.ended |= open.done(ticket, outcome, &self.rules, desk);
+            open.done(ticket, outcome, &self.rules, desk);
         }
     }
 
     pub(super) fn keep_time(&mut self, desk: &mut HospitalDesk<'_>) {
+        desk.out.wake_at(self.rules.not_after());
         if let Stage::Open(open) = &mut self.stage {
-            self.ended |= open.keep_time(&self.rules, desk);
+            open.keep_time(&self.rules, desk);
         }
     }
 
     pub(super) fn is_over(&self, now: Time) -> bool {
-        self.ended || now.0 >= self.rules.announce.not_after
+        self.ended || self.rules.is_over(now) || matches!(&self.stage, Stage::Open(open) if open.ended)
     }
 
     pub(super) fn wipe(&self, desk: &mut HospitalDesk<'_>) {
@@ -394,7 +404,7 @@ impl Session {
                 let joined = signed.iter().map(|one| Joined::read(&one.open()?, &rules, me, now));
                 let joined = joined.collect::<Result<Vec<_>, _>>().ok()?;
                 let (last, past) = wire::decode(rounds, "rounds").ok()?;
-                Stage::Open(Box::new(Open { lineup, joined, past, last, round: None }))
+                Stage::Open(Box::new(Open { lineup, joined, past, last, round: None, ended: false }))
             }
             (Some(lineup), ..) => Stage::Listing(Box::new(lineup), Pieces::default()),
         };

@@ -20,13 +20,12 @@ impl Pieces {
 
     /// Takes a piece, if it is one of these.
     fn take(&mut self, digest: Digest, bytes: &Bytes) -> bool {
-        match self.0.iter_mut().find(|(known, _)| *known == digest) {
-            Some((_, piece)) => {
-                *piece = Some(bytes.clone());
-                true
-            }
-            None => false,
+        let mut named = false;
+        for (_, piece) in self.0.iter_mut().filter(|(known, _)| *known == digest) {
+            *piece = Some(bytes.clone());
+            named = true;
         }
+        named
     }
 
     fn whole(&self) -> Option<Vec<Bytes>> {
@@ -144,9 +143,9 @@ impl MaskSums {
         true
     }
 
-    /// Takes a piece, if a sum names it.
+    /// Takes a piece for every sum that names it: one may be a copy of another's digests.
     pub(super) fn take(&mut self, digest: Digest, bytes: &Bytes) -> bool {
-        self.came.values_mut().any(|sum| sum.pieces.take(digest, bytes))
+        self.came.values_mut().fold(false, |named, sum| sum.pieces.take(digest, bytes) | named)
     }
 
     /// Forgets what `seat` sent, for good.

@@ -58,7 +58,7 @@ impl Member {
         let (place, _) = self.sender(frame)?;
         let Some(round) = &self.round else { return Err(Stop::Early) };
         if frame.envelope.after != round.asked.digest {
-            return Err(rule("a Share continues the Begin that this member has"));
+            return Err(Stop::Useless("a Share after another Begin than this member has"));
         }
         if !matches!(round.stage, Stage::Holding) {
             return Err(Stop::Useless("the cohort is fixed"));

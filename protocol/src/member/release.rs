@@ -42,7 +42,8 @@ impl Member {
         frame.verify(&rules.hospital)?;
         let Stage::Confirmed(fixed, releases) = &mut round.stage else { return Err(Stop::Early) };
         if frame.envelope.after != fixed.digest {
-            return Err(rule("an Open of a cohort that this member did not confirm"));
+            // The hospital may be honest: the server may have shown it another Cohort.
+            return Err(Stop::Useless("an Open of a cohort that this member did not confirm"));
         }
         if desk.now >= round.asked.ends() {
             return Err(Stop::Useless("the round is over"));

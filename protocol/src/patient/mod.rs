@@ -127,6 +127,9 @@ impl Patient {
                 return Err(Stop::Useless("the session is known"));
             }
             let rules = Rules::read(&frame, desk.me, desk.now)?;
+            if rules.is_over(desk.now) {
+                return Err(Stop::Useless("the session is over"));
+            }
             match Session::join(rules, &frame, &self.policy, &mut desk) {
                 Some(session) => drop(self.sessions.insert(frame.digest, session)),
                 None => drop(self.over.insert(frame.digest)),

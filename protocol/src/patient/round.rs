@@ -48,6 +48,12 @@ struct Stored {
     root: [u8; 32],
 }
 
+impl Drop for Stored {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.root);
+    }
+}
+
 impl Round {
     /// Answers `asked`: every ground to decline is a rule that does not depend on a value.
     pub(super) fn answer(
@@ -88,7 +94,7 @@ impl Round {
         if begin.scale != schema.scale || begin.scaled_bound < schema.scaled_bound {
             return refuse("its scale is not the schema's, or its bound is smaller".into());
         }
-        if !payload_fits(begin.payload.as_ref(), enrolled.payload_key.as_ref(), self.asked.round.0) {
+        if !payload_fits(begin.payload.as_ref(), enrolled.payload_key.as_deref(), self.asked.round.0) {
             return refuse("the payload key it was given does not fit the commitment in Begin".into());
         }
         if let Some(other) = vault.belongs_elsewhere(&begin.snapshot, session) {
@@ -196,9 +202,8 @@ impl Round {
             return;
         }
         let Stage::Sharing { share, chunks } = std::mem::replace(&mut self.stage, Stage::Shared) else { return };
-        let name_secret = *self.root.expose();
         for (digest, bytes) in chunks {
-            let name = wire::message_name(&name_secret, digest, Digest::default(), &share.to);
+            let name = wire::message_name(self.root.expose(), digest, Digest::default(), &share.to);
             let address = Address { kind: Kind::Chunk, name, ..share.clone() };
             desk.out.send.push(crate::step::Outgoing { address, payload: bytes, report: false });
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
+use zeroize::Zeroizing;
 
 use super::Ticket;
 use super::round::Round;
@@ -35,12 +36,18 @@ enum Stage {
 }
 
 /// A patient with its place.
-#[derive(Debug)]
 pub(super) struct Enrolled {
     pub(super) lineup: Lineup,
     pub(super) place: Place,
     pub(super) chains: Vec<Chain>,
-    pub(super) payload_key: Option<[u8; 32]>,
+    pub(super) payload_key: Option<Zeroizing<[u8; 32]>>,
+}
+
+impl std::fmt::Debug for Enrolled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The payload key is a secret, and an array would print its bytes.
+        write!(f, "Enrolled(place {}, {:?})", self.place.0, self.chains)
+    }
 }
 
 /// One session of a patient.
@@ -52,8 +59,8 @@ pub(crate) struct Session {
     randomness: Option<SessionRandomness>,
     stage: Stage,
     member: Option<Member>,
-    /// The newest round that began, and its Begin.
-    last: Option<(RoundNo, Digest)>,
+    /// The newest round that began, and its Begin; no Begin where its end came first.
+    last: Option<(RoundNo, Option<Digest>)>,
     round: Option<Round>,
     /// The last word was said: the session is over.
     ended: bool,
@@ -66,7 +73,7 @@ struct Stored {
     announce: Signed,
     roster: Option<Signed>,
     place: Option<Place>,
-    last: Option<(RoundNo, Digest)>,
+    last: Option<(RoundNo, Option<Digest>)>,
 }
 
 impl Session {
@@ -160,12 +167,8 @@ impl Session {
 
     /// Becomes a member where the Roster says so.
     fn sit_down(&mut self, lineup: &Lineup, policy: &Policy, desk: &Desk<'_, Ticket>) {
-        let (Some(seat), Some(randomness)) = (lineup.seat_of(&desk.me.name), &self.randomness) else { return };
-        let secret = seal_secret(randomness, self.rules.session);
-        // A seat under a key that this patient does not hold is a Join of its name that it has not written.
-        if secret.public() == lineup.seats[usize::from(seat)].seal_key {
-            self.member = Some(Member::new(seat, lineup.clone(), secret, policy.min_cohort));
-        }
+        let Some(randomness) = &self.randomness else { return };
+        self.member = seated(lineup, desk.me, randomness, self.rules.session, policy.min_cohort);
     }
 
     fn on_place(&mut self, frame: &Frame, desk: &mut Desk<'_, Ticket>) -> Result<(), Stop> {
@@ -220,8 +223,11 @@ impl Session {
         let Stage::In(enrolled) = &mut self.stage else { return Err(Stop::Early) };
         frame.verify(&self.rules.hospital)?;
         let message: PayloadKey = frame.envelope.body()?;
-        if frame.envelope.after != enrolled.lineup.digest || !self.rules.announce.payloads {
-            return Err(rule("a PayloadKey continues the Roster of a session with payloads"));
+        if !self.rules.announce.payloads {
+            return Err(rule("a PayloadKey in a session without payloads"));
+        }
+        if frame.envelope.after != enrolled.lineup.digest {
+            return Err(Stop::Useless("a PayloadKey after another Roster than this patient has"));
         }
         let randomness = self.randomness.as_ref().ok_or(Stop::Useless("the session's keys are gone"))?;
         let secret = seal_secret(randomness, self.rules.session);
@@ -229,11 +235,12 @@ impl Session {
         let opened = SumOpener::new(&secret, &message.encapsulation, &info).and_then(|opener| opener.open(0, &message.sealed));
         let opened = opened.map_err(|_| rule("the payload key does not open"))?;
         let key: [u8; 32] = opened.as_slice().try_into().map_err(|_| rule("the payload key is not 32 bytes"))?;
-        if enrolled.payload_key.is_some_and(|known| known != key) {
+        let key = Zeroizing::new(key);
+        if enrolled.payload_key.as_ref().is_some_and(|known| *known != key) {
             return Err(Stop::Fault(Wrong::Equivocation));
         }
+        desk.out.put(session_key(self.rules.session, "payload"), key.to_vec());
         enrolled.payload_key = Some(key);
-        desk.out.put(self.key("payload"), key.to_vec());
         Ok(())
     }
 
@@ -254,11 +261,15 @@ impl Session {
         if let Some((last, begin)) = self.last
             && asked.round <= last
         {
-            let other = asked.round == last && begin != asked.digest;
+            let other = asked.round == last && begin.is_some_and(|begin| begin != asked.digest);
             return Err(if other { Stop::Fault(Wrong::Equivocation) } else { Stop::Useless("an old round") });
         }
+        if asked.begin.payload.is_some() && self.rules.announce.payloads && enrolled.payload_key.is_none() {
+            // The key may still be on its way: to decline now would be a matter of delivery order.
+            return Err(Stop::Early);
+        }
         self.close_round(desk);
-        self.last = Some((asked.round, asked.digest));
+        self.last = Some((asked.round, Some(asked.digest)));
         self.save(desk);
         desk.out.event(Event::Round { session: self.rules.session, round: asked.round });
         if let Some(member) = &mut self.member {
@@ -288,8 +299,13 @@ impl Session {
         let begin = match self.last {
             Some((last, begin)) if last == round => begin,
             Some((last, _)) if last > round => return Err(Stop::Useless("the receipt of an old round")),
-            _ => cohort.envelope.after,
+            _ => None,
         };
+        if begin.is_some_and(|begin| begin != cohort.envelope.after) {
+            // The hospital signed both: the Begin that this patient has and a Result after another one.
+            return Err(Stop::Fault(Wrong::Equivocation));
+        }
+        let begin = cohort.envelope.after;
         let fixed = Fixed::read(&cohort, lineup, begin)?;
         let seats = read_confirms(&receipt.confirms, fixed.digest, self.rules.session, round, lineup)?;
         if frame.envelope.after != fixed.digest || seats.len() < usize::from(self.rules.announce.sharing.quorum()) {
@@ -299,6 +315,9 @@ impl Session {
         let (session, count, root) = (self.rules.session, fixed.cohort.places.len(), fixed.cohort.root);
         desk.out.put(format!("receipt/{session}/{round}"), wire::encode(&frame.signed()));
         desk.out.event(Event::Receipt { session, round, count, included, root });
+        if let Some(member) = &mut self.member {
+            member.forget_secret(&self.rules, desk);
+        }
         self.finish(round, receipt.last, desk);
         Ok(())
     }
@@ -309,6 +328,9 @@ impl Session {
         let (session, round) = (self.rules.session, frame.envelope.round);
         if self.last.is_some_and(|(newest, _)| newest > round) && !last {
             return Err(Stop::Useless("the abort of an old round"));
+        }
+        if round.0.saturating_sub(self.last_round().0) > Asked::MOST_MISSED {
+            return Err(rule("an Abort that is more than 10000 rounds ahead"));
         }
         self.report_abort(session, round, reason, desk);
         self.finish(round, last, desk);
@@ -322,7 +344,7 @@ impl Session {
     /// The round is over; with `last` the session too.
     fn finish(&mut self, round: RoundNo, last: bool, desk: &mut Desk<'_, Ticket>) {
         if self.last.is_none_or(|(newest, _)| newest < round) {
-            self.last = Some((round, Digest::default()));
+            self.last = Some((round, None));
         }
         self.ended |= last;
         self.close_round(desk);
@@ -376,6 +398,7 @@ impl Session {
         if let Some(member) = &mut self.member {
             member.keep_time(&self.rules, desk);
         }
+        desk.out.wake_at(self.rules.not_after());
         let Some(round) = &self.round else { return };
         if desk.now >= round.asked.ends() {
             self.close_round(desk);
@@ -385,7 +408,7 @@ impl Session {
     }
 
     pub(super) fn is_over(&self, now: Time) -> bool {
-        self.ended || now.0 >= self.rules.announce.not_after
+        self.ended || self.rules.is_over(now)
     }
 
     /// Forgets all that the store has of this session but receipts.
@@ -451,14 +474,19 @@ impl Session {
             Some(signed) => Some(Lineup::read(&signed.open().ok()?, &rules, me, now).ok()?),
             None => None,
         };
-        let member = lineup.as_ref().and_then(|lineup| Member::restore(lineup, &rules, me, min_cohort, store, now));
+        let member = match (&lineup, bytes("list").or(bytes("confirmed")), &randomness) {
+            // Stopped between Roster and list: it has confirmed nothing, and the list is still to come.
+            (Some(lineup), None, Some(randomness)) => seated(lineup, me, randomness, session, min_cohort),
+            (Some(lineup), ..) => Member::restore(lineup, &rules, me, min_cohort, store, now),
+            (None, ..) => None,
+        };
         let stage = match (lineup, place) {
             (None, _) => Stage::Joined,
             (Some(lineup), None) => Stage::Waiting(lineup),
             (Some(lineup), Some(place)) => {
                 let chains: Vec<StoredChain> = wire::decode(bytes("chains")?, "chains").ok()?;
                 let chains = chains.iter().map(Chain::from).collect();
-                let payload_key = bytes("payload").and_then(|key| key.as_slice().try_into().ok());
+                let payload_key = bytes("payload").and_then(|key| key.as_slice().try_into().ok()).map(Zeroizing::new);
                 Stage::In(Box::new(Enrolled { lineup, place, chains, payload_key }))
             }
         };
@@ -470,6 +498,21 @@ impl Session {
 /// The keys of a session's own records start with this.
 pub(crate) fn session_key(session: SessionId, what: &str) -> String {
     format!("session/{session}/{what}")
+}
+
+/// The member that `me` is, where the Roster gives it a seat.
+fn seated(
+    lineup: &Lineup,
+    me: &Me,
+    randomness: &SessionRandomness,
+    session: SessionId,
+    min_cohort: u32,
+) -> Option<Member> {
+    let seat = lineup.seat_of(&me.name)?;
+    let secret = seal_secret(randomness, session);
+    // A seat under a key that this patient does not hold is a Join of its name that it has not written.
+    let own = secret.public() == lineup.seats[usize::from(seat)].seal_key;
+    own.then(|| Member::new(seat, lineup.clone(), secret, min_cohort))
 }
 
 /// The seal key of a Join, from the session randomness.

@@ -120,6 +120,10 @@ impl Session {
             let same = known.digest == joined.digest;
             return Err(if same { Stop::Useless("the join is known") } else { Stop::Fault(Wrong::Equivocation) });
         }
+        if joined.seal_key.is_some() && joins.values().any(|known| known.seal_key == joined.seal_key) {
+            // Which of the two copied the other's key cannot be told.
+            return Err(Stop::Useless("a join with the seal key of another"));
+        }
         desk.out.put(join_key(self.rules.session, joined.name()), wire::encode(&joined.signed));
         joins.insert(joined.name().clone(), joined);
         if joins.len() >= self.rules.announce.expect as usize {
@@ -147,8 +151,10 @@ impl Session {
         let marked = joined.iter().filter(|one| self.rules.may_sit(&one.identity)).count() as u32;
         let refuse = Refuse::TooFewJoined { joined: joined.len() as u32, marked };
         let to = To::One(self.rules.hospital.name.clone());
-        let message = self.pen(desk.me).write(Kind::Refuse, to, self.rules.session, &refuse);
-        desk.out.send.push(message);
+        let pen = self.pen(desk.me);
+        let signed = pen.sign(Kind::Refuse, to.clone(), self.rules.session, &refuse);
+        // There is no Roster that would show who this server is: its chain goes along, and proves itself.
+        desk.out.send.push(pen.post(Kind::Refuse, &signed, to, &wire::encode(&desk.me.chain)));
     }
 
     /// Writes Roster, list and places.
@@ -201,8 +207,9 @@ impl Session {
         let (rules, running) = self.running()?;
         let asked = Asked::read(frame, rules, &running.lineup, running.last, desk.now)?;
         if asked.round <= running.last {
-            let same = running.round.as_ref().is_none_or(|round| round.asked.digest == asked.digest);
-            return Err(if same { Stop::Useless("an old round") } else { Stop::Fault(Wrong::Equivocation) });
+            let current = running.round.as_ref().filter(|round| round.asked.round == asked.round);
+            let other = current.is_some_and(|round| round.asked.digest != asked.digest);
+            return Err(if other { Stop::Fault(Wrong::Equivocation) } else { Stop::Useless("an old round") });
         }
         running.last = asked.round;
         running.save(rules.session, desk);
@@ -251,6 +258,7 @@ impl Session {
     }
 
     pub(super) fn keep_time(&mut self, desk: &mut ServerDesk<'_>) {
+        desk.out.wake_at(self.rules.not_after());
         match &mut self.stage {
             Stage::Joining { closes, .. } if desk.now >= *closes => self.close_joins(desk),
             Stage::Joining { closes, .. } => desk.out.wake_at(*closes),
@@ -260,12 +268,15 @@ impl Session {
     }
 
     pub(super) fn is_over(&self, now: Time) -> bool {
-        self.ended || now.0 >= self.rules.announce.not_after
+        self.ended || self.rules.is_over(now)
     }
 
     pub(super) fn wipe(&self, desk: &mut ServerDesk<'_>) {
         for what in ["state", "roster", "list", "rounds"] {
             desk.out.forget(session_key(self.rules.session, what));
+        }
+        if let Stage::Joining { joins, .. } = &self.stage {
+            joins.keys().for_each(|name| desk.out.forget(join_key(self.rules.session, name)));
         }
     }
 

@@ -127,6 +127,9 @@ impl Server {
             return Err(Stop::Useless("the session is known"));
         }
         let rules = Rules::read(frame, desk.me, desk.now)?;
+        if rules.is_over(desk.now) {
+            return Err(Stop::Useless("the session is over"));
+        }
         if !rules.announce.servers.contains(&desk.me.name) {
             return Err(Stop::Useless("a session of another server"));
         }

@@ -137,12 +137,16 @@ impl Round {
         address: Address,
         bytes: Bytes,
         digest: Digest,
-        session: SessionId,
+        rules: &Rules,
         desk: &mut ServerDesk<'_>,
     ) {
         let collecting = self.collecting();
         let Some(sharer) = self.shares.get_mut(&place) else { return };
         let Some(chunk) = sharer.chunks.iter().position(|known| *known == digest) else {
+            if sharer.parts.contains(&Part::Removing(address.clone())) {
+                // Other bytes stand there than those that were added: the board has lost them.
+                return self.send_refuse(Refuse::BoardLost, rules, desk);
+            }
             let wrong = Wrong::Unnamed;
             let fault = crate::error::Fault { from: address.from, kind: address.kind, wrong };
             desk.out.event(Event::Fault(fault));
@@ -161,7 +165,7 @@ impl Round {
         }
         self.news = desk.now;
         let job = self.sum.change(chunk as u32, Change { place, bytes, remove });
-        self.fold(job, session, desk);
+        self.fold(job, rules.session, desk);
     }
 
     fn fold(&self, job: Option<Job>, session: SessionId, desk: &mut ServerDesk<'_>) {
@@ -185,9 +189,10 @@ impl Round {
         self.fold(job, session, desk);
     }
 
-    fn on_decline(&mut self, frame: &Frame, place: Place) -> Result<(), Stop> {
+    fn on_decline(&mut self, frame: &Frame, place: Place, now: Time) -> Result<(), Stop> {
         let decline: Decline = frame.envelope.body()?;
         self.declined.entry(place).or_insert(decline);
+        self.news = now;
         Ok(())
     }
 
@@ -222,8 +227,14 @@ impl Round {
         let eligible = self.eligible(rules.announce.sharing.quorum());
         let exact = self.asked.begin.same_as.map(|_| &self.allowed);
         let needed = exact.map_or(rules.announce.min_cohort, |exact| exact.len().max(rules.announce.min_cohort));
+        let late = desk.now >= self.asked.shares_close();
+        let quiet = desk.now >= self.news.plus_millis(self.asked.tenth());
         if eligible.len() < needed {
-            return self.refuse(eligible.len(), needed, rules, desk);
+            // The refusal says who declined: so it waits for those who have not answered yet, but not for long.
+            if late || quiet || self.all_answered(&eligible) {
+                self.refuse(eligible.len(), needed, rules, desk);
+            }
+            return;
         }
         let enough = match exact {
             Some(exact) => exact.len(),
@@ -234,8 +245,6 @@ impl Round {
         let choice =
             Choice { sharing: rules.announce.sharing, min_cohort: needed, exact, folded: &folded, held: &held };
         let all = choice.held_by_all();
-        let late = desk.now >= self.asked.shares_close();
-        let quiet = desk.now >= self.news.plus_millis(self.asked.tenth());
         if all.len() >= enough.max(needed) {
             self.fix(all, rules, running, desk);
         } else if late || quiet {
@@ -245,6 +254,11 @@ impl Round {
                 _ => {}
             }
         }
+    }
+
+    /// Whether everybody who may be in the cohort has shared, declined or is out.
+    fn all_answered(&self, eligible: &Places) -> bool {
+        eligible.iter().all(|place| self.shares.contains_key(&place))
     }
 
     fn folded_places(&self, eligible: &Places) -> Places {
@@ -393,7 +407,7 @@ impl Running {
             return Err(Stop::Useless("a single server has nothing to open"));
         }
         if envelope.after != round.asked.digest {
-            return Err(rule("it continues another Begin than this server has"));
+            return Err(Stop::Useless("it continues another Begin than this server has"));
         }
         match envelope.kind {
             Kind::Held => {
@@ -406,7 +420,7 @@ impl Running {
                 frame.verify(&self.joined[place.0 as usize].identity)?;
                 match envelope.kind {
                     Kind::Share => round.on_share(frame, place, address, rules, desk)?,
-                    _ => round.on_decline(frame, place)?,
+                    _ => round.on_decline(frame, place, desk.now)?,
                 }
             }
         }
@@ -445,7 +459,7 @@ impl Running {
         match (ticket.work, outcome) {
             (Work::Identify(address), Outcome::Identified { bytes, digest }) => {
                 if let Some(place) = place_of(&self.joined, &address.from) {
-                    round.identified(place, address, bytes, digest, rules.session, desk);
+                    round.identified(place, address, bytes, digest, rules, desk);
                 }
             }
             (Work::Fold, Outcome::Folded { chunk, sum }) => round.folded(chunk, sum, rules.session, desk),

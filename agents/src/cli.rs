@@ -1,0 +1,266 @@
+//! The command line: what can be said, and what each word means.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use nats::Endpoint;
+use protocol::{Name, Snapshot};
+
+use crate::commands::certs::CertsCommand;
+use crate::input::SecretText;
+
+/// Sums of health data that stays with the people it describes.
+///
+/// Patients hold private values. A hospital learns their sum over a cohort, and nobody learns anything else: not the
+/// hospital, not the server in the middle, not the broker, not other patients.
+#[derive(Debug, Parser)]
+#[command(name = "ward", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Cli {
+    /// Where certificates, keys and state are kept.
+    #[arg(long, global = true, env = "WARD_HOME", default_value = ".ward", value_name = "DIR")]
+    pub home: PathBuf,
+    /// End with one JSON object on the last line of stdout.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// The broker's address, where it is not this home's own.
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub broker: Option<Endpoint>,
+    /// Give up after so many seconds without a broker (hospital and watch: 60; server and patient: never).
+    #[arg(long, global = true, value_name = "SECONDS")]
+    pub wait: Option<u64>,
+    /// End when standard input does: set by `ward up` for what it starts.
+    #[arg(long, global = true, hide = true)]
+    pub tied: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ward up                                 a whole study on this machine: three patients, one sum
+  ward up alice=100 bob=200 charlie=300   the same with these values
+  ward up --csv data.csv --column bmi     one patient per row
+
+By hand, each in its own terminal and in any order:
+  ward broker
+  ward server
+  ward patient alice 100
+  ward patient bob 200
+  ward patient charlie 300
+  ward hospital sum
+  ward watch
+
+Exit codes: 0 done, 2 wrong use or bad input, 3 the round was aborted, 1 anything else.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a whole study on this machine: broker, server, patients, hospital; print the sum and stop everything.
+    Up(UpArgs),
+    /// Run the broker of this home: it carries and keeps messages, and is trusted with nothing but delivery.
+    Broker(BrokerArgs),
+    /// Run the server: it collects masked vectors and fixes the cohort.
+    Server(ServerArgs),
+    /// Run a patient, or give a running one data under another label.
+    Patient(PatientArgs),
+    /// Ask, as the hospital.
+    #[command(subcommand)]
+    Hospital(HospitalCommand),
+    /// The study's certificates: the authority, requests, signing.
+    #[command(subcommand)]
+    Certs(CertsCommand),
+    /// Follow the board: who writes what to whom, and how large; never a payload.
+    Watch,
+    /// One process for many patients, one per row of a table: what `ward up --csv` starts.
+    #[command(hide = true)]
+    Patients(PatientsArgs),
+    /// Run a program that ends with this one's parent: how `ward broker` starts nats-server.
+    #[command(hide = true)]
+    ExecTied(ExecTiedArgs),
+}
+
+/// What the hospital may be asked.
+#[derive(Debug, Subcommand)]
+pub enum HospitalCommand {
+    /// Ask for the sum over a cohort.
+    Sum(SumArgs),
+}
+
+/// Committee, cohort and time: the same for `ward up` and `ward hospital`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RuleArgs {
+    /// Members of the committee that holds the masks' seeds [default: 5, or as many as there are patients].
+    #[arg(long, value_name = "C")]
+    pub committee: Option<u8>,
+    /// How many members may collude without learning anything [default: a third of the committee].
+    #[arg(long, value_name = "T")]
+    pub threshold: Option<u8>,
+    /// The smallest cohort that may be summed [default: half the patients, at least 3].
+    #[arg(long, value_name = "K")]
+    pub min_cohort: Option<u32>,
+    /// How long a round may take.
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    pub round_seconds: u32,
+    /// How long patients may take to join a new session.
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    pub join_seconds: u32,
+    /// The largest absolute value that a patient may hold, the same for everybody.
+    #[arg(long, value_name = "B", default_value_t = 1_000_000_000)]
+    pub bound: u64,
+}
+
+/// `ward up`.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// A patient and its value [default: asks on a terminal, else alice=100 bob=200 charlie=300].
+    #[arg(value_name = "NAME=VALUE", conflicts_with = "csv")]
+    pub patients: Vec<SecretText>,
+    /// A table with a header and one patient per row.
+    #[arg(long, value_name = "FILE", requires = "column")]
+    pub csv: Option<PathBuf>,
+    /// A column of the table; may be said several times.
+    #[arg(long, value_name = "C", requires = "csv")]
+    pub column: Vec<String>,
+    /// Only the first N rows.
+    #[arg(long, value_name = "N", requires = "csv")]
+    pub limit: Option<usize>,
+    /// Leave everything running after the answer, until Ctrl-C.
+    #[arg(long)]
+    pub keep: bool,
+    /// The port for the broker [default: the system chooses].
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Committee, cohort and time.
+    #[command(flatten)]
+    pub rules: RuleArgs,
+}
+
+/// `ward broker`.
+#[derive(Debug, Args)]
+pub struct BrokerArgs {
+    /// The port to listen on [default: the system chooses].
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// The address to listen on.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub host: String,
+    /// Flush every message to the disk before it is acknowledged: slower, and Ward does not depend on it.
+    #[arg(long)]
+    pub sync_always: bool,
+}
+
+/// `ward server`.
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    /// Its name.
+    #[arg(long, default_value = "server")]
+    pub name: Name,
+}
+
+/// `ward patient`.
+#[derive(Debug, Args)]
+pub struct PatientArgs {
+    /// The patient's name [asked for if missing].
+    pub name: Option<String>,
+    /// Its value, or comma-separated values for the columns of its patient.toml [asked for if missing].
+    #[arg(allow_hyphen_values = true)]
+    pub value: Option<SecretText>,
+    /// The label of these data: values under a label never change, new ones come under the next label.
+    #[arg(long, value_name = "S", default_value = "1")]
+    pub snapshot: Snapshot,
+    /// End after the first result.
+    #[arg(long)]
+    pub once: bool,
+    /// The smallest cohort that this patient accepts, instead of its patient.toml's.
+    #[arg(long, value_name = "K")]
+    pub min_cohort: Option<u32>,
+    /// The largest absolute value, instead of its patient.toml's.
+    #[arg(long, value_name = "B")]
+    pub bound: Option<u64>,
+    /// The value comes on the first line of standard input.
+    #[arg(long, hide = true)]
+    pub value_on_stdin: bool,
+}
+
+/// `ward patients`.
+#[derive(Debug, Args)]
+pub struct PatientsArgs {
+    /// A table with a header and one patient per row.
+    #[arg(long)]
+    pub csv: PathBuf,
+    /// A column of the table.
+    #[arg(long)]
+    pub column: Vec<String>,
+    /// Only the first N rows.
+    #[arg(long)]
+    pub limit: Option<usize>,
+    /// The label of these data.
+    #[arg(long)]
+    pub snapshot: Snapshot,
+    /// The smallest cohort that these patients accept.
+    #[arg(long)]
+    pub min_cohort: Option<u32>,
+    /// The largest absolute value.
+    #[arg(long)]
+    pub bound: u64,
+}
+
+/// `ward hospital sum`.
+#[derive(Debug, Args)]
+pub struct SumArgs {
+    /// How many patients to wait for in a new session [default: all that are enrolled in this home].
+    #[arg(long, value_name = "N")]
+    pub patients: Option<u32>,
+    /// How many rounds to ask.
+    #[arg(long, value_name = "R", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// Which snapshot of every patient's data to ask for.
+    #[arg(long, value_name = "S", default_value = "1")]
+    pub snapshot: Snapshot,
+    /// The column to sum; may be said several times.
+    #[arg(long, value_name = "C", default_value = "value")]
+    pub column: Vec<String>,
+    /// Open a session beside those that are open, instead of going on with the newest.
+    #[arg(long, conflicts_with = "session")]
+    pub new: bool,
+    /// Go on with this session: its name, or the beginning of it.
+    #[arg(long, value_name = "ID")]
+    pub session: Option<String>,
+    /// End the session with this answer.
+    #[arg(long)]
+    pub last: bool,
+    /// Its name.
+    #[arg(long, default_value = "hospital")]
+    pub name: Name,
+    /// The server to ask through.
+    #[arg(long, default_value = "server")]
+    pub server: Name,
+    /// Committee, cohort and time.
+    #[command(flatten)]
+    pub rules: RuleArgs,
+}
+
+/// `ward exec-tied`.
+#[derive(Debug, Args)]
+pub struct ExecTiedArgs {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<std::ffi::OsString>,
+}
+
+impl Cli {
+    /// The way to the broker, waiting for ever unless something else is said.
+    pub fn way(&self) -> crate::connect::Way {
+        crate::connect::Way { broker: self.broker.clone(), wait: self.wait.map(Duration::from_secs) }
+    }
+
+    /// The way to the broker for a command that does not wait for ever.
+    pub fn brief_way(&self) -> crate::connect::Way {
+        let wait = Some(Duration::from_secs(self.wait.unwrap_or(60)));
+        crate::connect::Way { wait, ..self.way() }
+    }
+}

@@ -1,0 +1,172 @@
+//! `ward broker`: the parent of nats-server. It holds the operator identity: admits who is enrolled, makes their
+//! consumers and purges what is over.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use nats::{Broker, BrokerSettings, Inbox, Operator};
+use protocol::{Caretaker, Name, Purge, Role};
+use tokio::process::Command;
+
+use crate::cli::BrokerArgs;
+use crate::connect::{Way, connect};
+use crate::driver::now;
+use crate::home::Home;
+use crate::life::Stop;
+use crate::lock::Running;
+use crate::report::note;
+
+/// How often it is looked whether somebody was enrolled.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Runs the broker until it is stopped.
+///
+/// # Errors
+/// If there is no nats-server, the port is taken, or nats-server ends.
+pub async fn run(home: &Home, args: &BrokerArgs, tied: bool) -> anyhow::Result<()> {
+    let mut stop = Stop::listen(tied)?;
+    home.init(None)?;
+    let _running = Running::claim(&home.broker_dir())?;
+    home.remove_broker_address()?;
+    let mut keeper = tokio::select! {
+        keeper = Keeper::start(home, args) => keeper?,
+        () = stop.asked() => return Ok(()),
+    };
+    home.write_broker_address(&keeper.broker.endpoint().to_string())?;
+    note!("broker ready at {} for {}", keeper.broker.endpoint(), home.path().display());
+    let kept = tokio::select! {
+        kept = keeper.keep() => kept,
+        () = stop.asked() => Ok(()),
+    };
+    home.remove_broker_address()?;
+    keeper.broker.stop().await?;
+    kept
+}
+
+/// A running broker and what its operator looks after.
+struct Keeper {
+    home: Home,
+    broker: Broker,
+    operator: Operator,
+    outcomes: Inbox,
+    caretaker: Caretaker,
+    parties: Vec<(Role, Name)>,
+    enrolled: Option<SystemTime>,
+}
+
+impl Keeper {
+    async fn start(home: &Home, args: &BrokerArgs) -> anyhow::Result<Self> {
+        let dir = home.nats_server_dir();
+        let binary = tokio::task::spawn_blocking(move || nats::find_or_install(&dir)).await??;
+        let (enrolled, parties) = (last_enrolment(home), parties(home)?);
+        let study = home.study()?;
+        let broker =
+            Broker::start(&binary.path, tied, &home.broker_dir(), settings(home, args)?, &study, &parties).await?;
+        let credentials = home.credentials(&"operator".parse()?)?;
+        let way = Way { broker: Some(broker.endpoint().clone()), wait: Some(Duration::from_secs(10)) };
+        let operator = Operator::new(connect(home, &way, &credentials).await?.link().clone());
+        operator.make_stream().await?;
+        operator.make_watch_consumer().await?;
+        let names: Vec<Name> = followers(&parties);
+        operator.remake_consumers(&names).await?;
+        let outcomes = operator.follow_outcomes().await?;
+        let caretaker = Caretaker::new(credentials.authority());
+        Ok(Self { home: home.clone(), broker, operator, outcomes, caretaker, parties, enrolled })
+    }
+
+    /// Admits, and purges, until nats-server ends.
+    async fn keep(&mut self) -> anyhow::Result<()> {
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                ended = self.broker.ended() => {
+                    anyhow::bail!("nats-server ended ({}): its log is {}", ended?, self.broker.log().display());
+                }
+                delivery = self.outcomes.next() => {
+                    let delivery = delivery?;
+                    self.purge(&delivery).await?;
+                    delivery.ack().await;
+                }
+                _ = look.tick() => self.admit().await?,
+            }
+        }
+    }
+
+    async fn purge(&mut self, delivery: &nats::Delivery) -> anyhow::Result<()> {
+        match self.caretaker.take(&delivery.address, &delivery.payload, now()) {
+            Ok(Some(Purge::Round(session, round))) => {
+                let purged = self.operator.purge_round_bulk(session, round).await?;
+                tracing::debug!(%session, %round, purged, "purged a round");
+            }
+            Ok(Some(Purge::Session(session))) => {
+                let purged = self.operator.purge_session(session).await?;
+                tracing::debug!(%session, purged, "purged a session");
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!("{} of {} changes nothing: {error}", delivery.address.kind, delivery.address.from),
+        }
+        Ok(())
+    }
+
+    /// Lists who was enrolled since the last look and makes their consumers; nobody is dropped.
+    async fn admit(&mut self) -> anyhow::Result<()> {
+        let enrolled = last_enrolment(&self.home);
+        if enrolled == self.enrolled {
+            return Ok(());
+        }
+        let listed = parties(&self.home)?;
+        let new: Vec<(Role, Name)> = listed.iter().filter(|party| !self.parties.contains(party)).cloned().collect();
+        if !new.is_empty() {
+            self.broker.reload(&listed).await?;
+            for name in followers(&new) {
+                self.operator.make_consumer(&name).await?;
+            }
+            let names: Vec<Name> = new.into_iter().map(|(_, name)| name).collect();
+            note!("admitted {}", protocol::list(&names));
+        }
+        (self.parties, self.enrolled) = (listed, enrolled);
+        Ok(())
+    }
+}
+
+/// When somebody was last entered in the CA's register.
+fn last_enrolment(home: &Home) -> Option<SystemTime> {
+    fs::metadata(home.ca_dir().join("issued")).and_then(|folder| folder.modified()).ok()
+}
+
+fn parties(home: &Home) -> anyhow::Result<Vec<(Role, Name)>> {
+    Ok(home.parties()?.into_iter().map(|(name, role)| (role, name)).collect())
+}
+
+/// Those of `parties` that follow the board.
+fn followers(parties: &[(Role, Name)]) -> Vec<Name> {
+    let follows = |role: &Role| role.is_patient() || matches!(role, Role::Server | Role::Hospital);
+    parties.iter().filter(|(role, _)| follows(role)).map(|(_, name)| name.clone()).collect()
+}
+
+fn settings(home: &Home, args: &BrokerArgs) -> anyhow::Result<BrokerSettings> {
+    let dir = home.party_dir(&"broker".parse()?);
+    let dir = dir.canonicalize().with_context(|| format!("the broker's folder {}", dir.display()))?;
+    // The broker's own certificate must hold, or every party would be refused one by one.
+    home.credentials(&"broker".parse()?)?;
+    let store_dir: PathBuf = home.broker_dir().canonicalize()?.join("jetstream");
+    Ok(BrokerSettings {
+        host: args.host.clone(),
+        port: args.port,
+        cert: dir.join("cert.pem"),
+        key: dir.join("key.pem"),
+        ca: dir.join("ca.pem"),
+        store_dir,
+        sync_always: args.sync_always,
+    })
+}
+
+/// nats-server is started through this program, which ties it to this process.
+fn tied(binary: &std::path::Path) -> Command {
+    let this = std::env::current_exe().unwrap_or_else(|_| "ward".into());
+    let mut command = Command::new(this);
+    command.arg("exec-tied").arg(binary).stdin(std::process::Stdio::null());
+    command
+}

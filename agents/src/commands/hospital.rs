@@ -1,0 +1,228 @@
+//! `ward hospital sum`.
+
+use std::time::Instant;
+
+use protocol::{
+    Answer, Ask, Column, Event, Hospital, Plan, PlanError, Question, Scale, SessionId, SessionInfo, Settings,
+};
+
+use super::server::me;
+use crate::cli::SumArgs;
+use crate::connect::{Way, connect};
+use crate::driver::{Driver, now};
+use crate::exit::{Aborted, usage};
+use crate::home::Home;
+use crate::life::Stop;
+use crate::lock::Running;
+use crate::report::{NoAnswer, Report, note};
+use crate::store::Store;
+
+/// How long a session lives if nobody ends it: 90 days, in seconds.
+const SESSION_SECONDS: u32 = 90 * 86_400;
+
+/// Asks for the sum, as often as was said, and prints each answer.
+///
+/// # Errors
+/// [`Aborted`] where a round had no answer; else if settings, certificate, store or broker do not let it.
+pub async fn sum(home: &Home, way: &Way, args: &SumArgs, json: bool, tied: bool) -> anyhow::Result<()> {
+    let mut stop = Stop::listen(tied)?;
+    super::prepare(home)?;
+    let _running = Running::claim(&home.party_dir(&args.name))?;
+    let credentials = home.credentials(&args.name)?;
+    let store = Store::open(&home.state_path(&args.name))?;
+    let hospital = Hospital::restore(me(&credentials), &store.load(&args.name)?, now());
+    let choice = choose(&hospital, home, args)?;
+    let board = tokio::select! {
+        board = connect(home, way, &credentials) => board?,
+        () = stop.asked() => return Ok(()),
+    };
+    let mut asking = Asking { driver: Driver::new(args.name.clone(), hospital, board, store).await?, json };
+    asking.tidy().await?;
+    let session = asking.open(choice).await?;
+    for round in 1..=args.rounds {
+        let last = args.last && round == args.rounds;
+        asking.round(session, ask(args, last), &mut stop).await?;
+    }
+    Ok(())
+}
+
+/// Which session to ask in.
+enum Choice {
+    /// Go on with this one.
+    Open(SessionId),
+    /// Open one.
+    New(Box<Plan>),
+}
+
+fn choose(hospital: &Hospital, home: &Home, args: &SumArgs) -> anyhow::Result<Choice> {
+    let open = hospital.sessions();
+    if let Some(id) = &args.session {
+        let mut named = open.iter().filter(|info| info.session.to_string().starts_with(id.as_str()));
+        let found = named.next().ok_or_else(|| PlanError::NoSession(id.clone()))?;
+        if named.next().is_some() {
+            usage!("`{id}` is the beginning of several sessions' names: say more of it");
+        }
+        return continued(found, args);
+    }
+    match open.last().filter(|_| !args.new) {
+        Some(newest) => continued(newest, args),
+        None => Ok(Choice::New(Box::new(plan(home, args)?))),
+    }
+}
+
+/// Goes on with `session`, unless other rules were asked for.
+fn continued(session: &SessionInfo, args: &SumArgs) -> anyhow::Result<Choice> {
+    let rules = &args.rules;
+    let other = rules.committee.is_some_and(|c| c != session.committee)
+        || rules.threshold.is_some_and(|t| t != session.threshold)
+        || rules.min_cohort.is_some_and(|k| k != session.min_cohort)
+        || args.patients.is_some_and(|n| n != session.expect);
+    if other {
+        usage!(
+            "session {} is open with {}: its rules never change. Leave out these flags to go on with it, or say --new \
+             to open a session beside it",
+            session.session.short(),
+            session.rules
+        );
+    }
+    Ok(Choice::Open(session.session))
+}
+
+fn plan(home: &Home, args: &SumArgs) -> anyhow::Result<Plan> {
+    let expect = match args.patients {
+        Some(patients) => patients,
+        None => home.patients()?.len() as u32,
+    };
+    if expect == 0 {
+        usage!("no patient is enrolled in this home: enrol them with `ward patient NAME VALUE`, or say --patients N");
+    }
+    let plan = Plan::new(settings(home.study()?.to_string(), expect, args.server.clone(), &args.rules))?;
+    ask(args, false).fits(expect)?;
+    Ok(plan)
+}
+
+/// The settings of a session, from the flags.
+pub fn settings(study: String, expect: u32, server: protocol::Name, rules: &crate::cli::RuleArgs) -> Settings {
+    Settings {
+        study,
+        expect,
+        committee: rules.committee,
+        threshold: rules.threshold,
+        min_cohort: rules.min_cohort,
+        candidates: Vec::new(),
+        server,
+        payloads: false,
+        join_seconds: rules.join_seconds,
+        not_after: now().plus_seconds(SESSION_SECONDS),
+    }
+}
+
+fn ask(args: &SumArgs, last: bool) -> Ask {
+    let columns = args.column.iter().map(|column| Column::scalar(column)).collect();
+    let scale = Scale::default();
+    Ask {
+        question: Question::Sum(columns),
+        snapshot: args.snapshot.clone(),
+        ring: None,
+        scale,
+        scaled_bound: args.rules.bound.saturating_mul(scale.get()),
+        enough: None,
+        round_seconds: args.rules.round_seconds,
+        last,
+    }
+}
+
+/// A hospital at work.
+struct Asking {
+    driver: Driver<Hospital>,
+    json: bool,
+}
+
+impl Asking {
+    /// Ends the sessions that never got as far as a question: nobody would ask in them again.
+    async fn tidy(&mut self) -> anyhow::Result<()> {
+        for session in self.driver.machine.unready() {
+            self.driver.apply(|hospital, moment| anyhow::Ok(hospital.stop(moment, session, true))).await?;
+        }
+        Ok(())
+    }
+
+    async fn open(&mut self, choice: Choice) -> anyhow::Result<SessionId> {
+        let plan = match choice {
+            Choice::Open(session) => {
+                note!("going on with session {}", session.short());
+                return Ok(session);
+            }
+            Choice::New(plan) => plan,
+        };
+        let mut opened = SessionId::default();
+        let announce = |hospital: &mut Hospital, moment: &protocol::Moment| {
+            let (session, effects) = hospital.announce(moment, &plan);
+            opened = session;
+            anyhow::Ok(effects)
+        };
+        self.driver.apply(announce).await?;
+        note!("session {}: {}", opened.short(), plan.explain());
+        Ok(opened)
+    }
+
+    /// Asks once and prints the answer.
+    async fn round(&mut self, session: SessionId, ask: Ask, stop: &mut Stop) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        let info = self.driver.machine.info(session).ok_or_else(|| PlanError::NoSession(session.short()))?;
+        let mut events = self.driver.apply(|hospital, moment| hospital.ask(moment, session, ask)).await?;
+        loop {
+            for event in events {
+                tell(&event);
+                let elapsed = begun.elapsed().as_millis() as u64;
+                match event {
+                    Event::Opened(answer) => return self.opened(&answer, &info, elapsed).await,
+                    Event::Aborted { session: aborted, round, reason, advice } if aborted == session => {
+                        self.driver.flush().await?;
+                        let report = NoAnswer::new(session, round, &reason, &advice, elapsed);
+                        let message = report.message.clone();
+                        if self.json {
+                            println!("{}", Report::Aborted(report).json());
+                        }
+                        return Err(Aborted(message).into());
+                    }
+                    _ => {}
+                }
+            }
+            events = tokio::select! {
+                ready = self.driver.ready() => {
+                    let ready = ready?;
+                    self.driver.take(ready).await?
+                }
+                () = stop.asked() => {
+                    let unready = self.driver.machine.unready().contains(&session);
+                    self.driver.apply(|hospital, moment| anyhow::Ok(hospital.stop(moment, session, unready))).await?
+                }
+            };
+        }
+    }
+
+    async fn opened(&mut self, answer: &Answer, info: &SessionInfo, elapsed: u64) -> anyhow::Result<()> {
+        // The receipt is on the board before the answer is printed.
+        self.driver.flush().await?;
+        let report = Report::opened(answer, info, elapsed);
+        match &report {
+            Report::Opened(opened) if !self.json => println!("{}", opened.text()),
+            _ => println!("{}", report.json()),
+        }
+        Ok(())
+    }
+}
+
+fn tell(event: &Event) {
+    match event {
+        Event::Roster { count, committee, .. } => {
+            note!("{count} patients joined; committee: {}", protocol::list(committee));
+        }
+        Event::Round { round, .. } => note!("round {round}: asked"),
+        Event::Cohort { round, count } => note!("round {round}: cohort of {count} fixed"),
+        Event::Confirmed { round, count } => note!("round {round}: {count} members confirmed"),
+        Event::Fault(fault) => tracing::warn!("{fault}"),
+        _ => {}
+    }
+}

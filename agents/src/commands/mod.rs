@@ -1,0 +1,52 @@
+//! One file per command.
+
+pub mod broker;
+pub mod certs;
+pub mod hospital;
+pub mod patient;
+pub mod server;
+pub mod up;
+pub mod watch;
+
+use crate::cli::{Cli, Command, HospitalCommand};
+use crate::home::Home;
+
+/// Runs what the command line says.
+///
+/// # Errors
+/// Whatever ends the command; `exit::code` says how.
+pub async fn run(cli: Cli) -> anyhow::Result<()> {
+    let home = Home::at(&cli.home);
+    let (way, brief) = (cli.way(), cli.brief_way());
+    match cli.command {
+        Command::Up(args) => up::run(&home, args, cli.json).await,
+        Command::Broker(args) => broker::run(&home, &args, cli.tied).await,
+        Command::Server(args) => server::run(&home, &way, &args, cli.tied).await,
+        Command::Patient(args) => patient::run(&home, &way, args, cli.tied).await,
+        Command::Patients(args) => patient::run_table(&home, &way, &args, cli.tied).await,
+        Command::Hospital(HospitalCommand::Sum(args)) => hospital::sum(&home, &brief, &args, cli.json, cli.tied).await,
+        Command::Watch => watch::run(&home, &brief, cli.json).await,
+        Command::Certs(command) => {
+            let shown = certs::run(&home, command, cli.json)?;
+            if cli.json {
+                println!("{shown}");
+            }
+            Ok(())
+        }
+        // Handled before a runtime was made: it gives its process away.
+        Command::ExecTied(_) => Ok(()),
+    }
+}
+
+/// Makes what a home needs, unless it is a party's own machine: its certificate was put there by hand.
+fn prepare(home: &Home) -> anyhow::Result<()> {
+    if home.has_ca() || !home.parties_dir().exists() {
+        home.init(None)?;
+    }
+    Ok(())
+}
+
+/// The study of the home, or of the one that is about to be made.
+fn study(home: &Home) -> anyhow::Result<::certs::Study> {
+    if home.has_ca() || home.parties_dir().exists() { Ok(home.study()?) } else { Ok(::certs::Study::default()) }
+}

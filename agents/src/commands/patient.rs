@@ -1,0 +1,236 @@
+//! `ward patient`, and many patients in one process for `ward up --csv`.
+
+use std::io::BufRead as _;
+
+use anyhow::Context as _;
+use certs::Credentials;
+use futures::future::{select_all, try_join_all};
+use protocol::{Column, Event, Name, Patient, Record, Scale, Schema, Snapshot};
+
+use super::server::me;
+use crate::cli::{PatientArgs, PatientsArgs};
+use crate::connect::{Way, connect};
+use crate::driver::{Driver, moment, now};
+use crate::enrol::enrol;
+use crate::home::Home;
+use crate::labels;
+use crate::input::{self, SecretText};
+use crate::life::Stop;
+use crate::lock::{ClaimError, Running};
+use crate::offers::{self, Offer};
+use crate::profile::Profile;
+use crate::prompt;
+use crate::report::note;
+use crate::store::Store;
+
+/// Runs a patient until it is stopped, or hands its data to the agent that runs already.
+///
+/// # Errors
+/// If name, value, certificate, store or broker do not let it.
+pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyhow::Result<()> {
+    let given = if args.value_on_stdin { Some(first_line()?) } else { args.value };
+    let mut stop = Stop::listen(tied)?;
+    let name = match &args.name {
+        Some(name) => input::patient_name(name)?,
+        None => prompt::name()?,
+    };
+    let dir = home.party_dir(&name);
+    let profile = Profile::load_or_default(&dir, &super::study(home)?)?;
+    let profile = with_flags(profile, args.min_cohort, args.bound);
+    // What is wrong with a value is said before anybody is enrolled.
+    let record = given.map(|text| input::value_record(text.expose(), &profile.schema)).transpose()?;
+    super::prepare(home)?;
+    if home.has_ca() && enrol(home, &name, None)?.new {
+        profile.save(&dir)?;
+    }
+    let credentials = home.credentials(&name)?;
+    let running = match Running::claim(&dir) {
+        Ok(running) => running,
+        Err(ClaimError::Running { .. }) if record.is_some() => {
+            let Some(record) = record else { return Ok(()) };
+            let offer = Offer { snapshot: args.snapshot.clone(), record };
+            offers::hand_over(&dir, &offer).await?;
+            note!("{name} runs already and took the data under snapshot `{}`", args.snapshot);
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let store = Store::open(&home.state_path(&name))?;
+    let mut agent = Agent::new(home, way, credentials, &profile, store)?;
+    let record = match record {
+        None if agent.has(&args.snapshot) => None,
+        None => Some(ask_value(&name, &profile.schema)?),
+        record => record,
+    };
+    if let Some(record) = record {
+        labels::note(home, &args.snapshot)?;
+        agent.offer(args.snapshot, record).await?;
+    }
+    let ended = agent.serve(&mut stop, args.once, Some(&dir)).await;
+    drop(running);
+    ended
+}
+
+pub fn with_flags(mut profile: Profile, min_cohort: Option<u32>, bound: Option<u64>) -> Profile {
+    if let Some(min_cohort) = min_cohort {
+        profile.policy.min_cohort = min_cohort;
+    }
+    if let Some(bound) = bound {
+        profile.schema.scaled_bound = bound.saturating_mul(profile.schema.scale.get());
+    }
+    profile
+}
+
+/// The value that `ward up` hands over: not in the list of processes, where everybody could read it.
+fn first_line() -> anyhow::Result<SecretText> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).context("standard input cannot be read")?;
+    let text = SecretText::from(line.trim_end_matches('\n').to_string());
+    zeroize::Zeroize::zeroize(&mut line);
+    Ok(text)
+}
+
+fn ask_value(name: &Name, schema: &Schema) -> anyhow::Result<Record> {
+    let text = prompt::value(name, schema)?;
+    Ok(input::value_record(text.expose(), schema)?)
+}
+
+/// Runs one patient per row of a table, each with its own certificate, connection and state, until stopped.
+///
+/// # Errors
+/// If the table, a certificate, the store or the broker do not let it.
+pub async fn run_table(home: &Home, way: &Way, args: &PatientsArgs, tied: bool) -> anyhow::Result<()> {
+    let mut stop = Stop::listen(tied)?;
+    let scale = Scale::default();
+    let bound = args.bound.saturating_mul(scale.get());
+    let table = input::read_table(&args.csv, &args.column, args.limit, scale, bound)?;
+    let study = super::study(home)?;
+    let store = Store::open(&home.path().join("patients.redb"))?;
+    let mut running = Vec::new();
+    let mut agents = Vec::new();
+    for (name, record) in table.rows {
+        let dir = home.party_dir(&name);
+        running.push(Running::claim(&dir)?);
+        let profile = Profile::load_or_default(&dir, &study)?;
+        let profile = Profile { schema: schema(&table.columns, scale, bound), ..with_flags(profile, args.min_cohort, None) };
+        agents.push((Agent::new(home, way, home.credentials(&name)?, &profile, store.clone())?, record));
+    }
+    let snapshot = &args.snapshot;
+    let offered = agents.into_iter().map(async |(mut agent, record): (Agent, Record)| {
+        agent.offer(snapshot.clone(), record).await?;
+        anyhow::Ok(agent)
+    });
+    let agents = try_join_all(offered).await?;
+    note!("{} patients are here", agents.len());
+    let mut tasks = Vec::new();
+    for agent in agents {
+        let mut stop = Stop::listen(false)?;
+        tasks.push(tokio::spawn(async move { agent.serve(&mut stop, false, None).await }));
+    }
+    tokio::select! {
+        (ended, _, _) = select_all(tasks) => ended?,
+        () = stop.asked() => Ok(()),
+    }
+}
+
+fn schema(columns: &[Column], scale: Scale, scaled_bound: u64) -> Schema {
+    Schema { columns: columns.to_vec(), scale, scaled_bound }
+}
+
+/// One patient at work.
+struct Agent {
+    home: Home,
+    way: Way,
+    credentials: Credentials,
+    patient: Patient,
+    store: Store,
+}
+
+impl Agent {
+    fn new(home: &Home, way: &Way, credentials: Credentials, profile: &Profile, store: Store) -> anyhow::Result<Self> {
+        let records = store.load(&credentials.identity().name)?;
+        let (policy, schema) = (profile.policy.clone(), profile.schema.clone());
+        let patient = Patient::restore(me(&credentials), policy, schema, &records, now());
+        Ok(Self { home: home.clone(), way: way.clone(), credentials, patient, store })
+    }
+
+    fn name(&self) -> &Name {
+        &self.credentials.identity().name
+    }
+
+    fn has(&self, snapshot: &Snapshot) -> bool {
+        self.patient.snapshots().any(|known| known == snapshot)
+    }
+
+    /// Takes data before the board is followed.
+    async fn offer(&mut self, snapshot: Snapshot, record: Record) -> anyhow::Result<()> {
+        let effects = self.patient.offer(snapshot, record, &moment()?)?;
+        self.store.commit(&self.credentials.identity().name, effects.store).await
+    }
+
+    /// Answers every session until it is stopped; with `once` until its first result. `offers` is the folder where
+    /// other processes leave data for it.
+    async fn serve(self, stop: &mut Stop, once: bool, offers: Option<&std::path::Path>) -> anyhow::Result<()> {
+        let name = self.name().clone();
+        let board = tokio::select! {
+            board = connect(&self.home, &self.way, &self.credentials) => board?,
+            () = stop.asked() => return Ok(()),
+        };
+        let Self { home, patient, store, .. } = self;
+        let mut driver = Driver::new(name.clone(), patient, board, store).await?;
+        note!("{name} is ready");
+        let mut look = tokio::time::interval(offers::LOOK);
+        loop {
+            let ready = tokio::select! {
+                ready = driver.ready() => ready?,
+                _ = look.tick(), if offers.is_some() => {
+                    if let Some(dir) = offers {
+                        take_offers(&home, dir, &mut driver).await?;
+                    }
+                    continue;
+                }
+                () = stop.asked() => return Ok(()),
+            };
+            let events = driver.take(ready).await?;
+            events.iter().for_each(|event| tell(&name, event));
+            if once && events.iter().any(|event| matches!(event, Event::Receipt { .. })) {
+                return driver.flush().await;
+            }
+        }
+    }
+}
+
+/// Takes the data that other processes left in the patient's folder.
+async fn take_offers(home: &Home, dir: &std::path::Path, driver: &mut Driver<Patient>) -> anyhow::Result<()> {
+    for (file, Offer { snapshot, record }) in offers::waiting(dir)? {
+        labels::note(home, &snapshot)?;
+        let taken = driver.apply(|patient, moment| patient.offer(snapshot.clone(), record, moment)).await;
+        match taken {
+            Ok(_) => offers::answer(&file, None)?,
+            Err(refusal) if refusal.is::<protocol::OfferError>() => offers::answer(&file, Some(&refusal.to_string()))?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn tell(name: &Name, event: &Event) {
+    match event {
+        Event::NotJoined { session, why } => note!("{name} takes no part in session {}: {why}", session.short()),
+        Event::Shared { session, round, snapshot } => {
+            note!("{name} shared snapshot `{snapshot}`, masked, in session {}, round {round}", session.short());
+        }
+        Event::Declined { session, round, why, .. } => {
+            note!("{name} declined session {}, round {round}: {why}", session.short());
+        }
+        Event::Receipt { session, round, count, included, .. } => {
+            let part = if *included { "with" } else { "without" };
+            note!("session {}, round {round}: opened over {count} patients, {part} {name}", session.short());
+        }
+        Event::Aborted { session, round, reason, .. } => {
+            note!("session {}, round {round}: aborted: {reason}", session.short());
+        }
+        Event::Fault(fault) => tracing::warn!("{name}: {fault}"),
+        _ => {}
+    }
+}

@@ -1,0 +1,64 @@
+//! `ward server`.
+
+use protocol::{Event, Me, Server};
+
+use crate::cli::ServerArgs;
+use crate::connect::{Way, connect};
+use crate::driver::{Driver, now};
+use crate::home::Home;
+use crate::life::Stop;
+use crate::lock::Running;
+use crate::report::note;
+use crate::store::Store;
+
+/// Runs the server until it is stopped.
+///
+/// # Errors
+/// If its certificate, its store or the broker do not let it.
+pub async fn run(home: &Home, way: &Way, args: &ServerArgs, tied: bool) -> anyhow::Result<()> {
+    let mut stop = Stop::listen(tied)?;
+    super::prepare(home)?;
+    let _running = Running::claim(&home.party_dir(&args.name))?;
+    let credentials = home.credentials(&args.name)?;
+    let store = Store::open(&home.state_path(&args.name))?;
+    let server = Server::restore(me(&credentials), &store.load(&args.name)?, now());
+    let board = tokio::select! {
+        board = connect(home, way, &credentials) => board?,
+        () = stop.asked() => return Ok(()),
+    };
+    let mut driver = Driver::new(args.name.clone(), server, board, store).await?;
+    note!("{} is ready", args.name);
+    loop {
+        let ready = tokio::select! {
+            ready = driver.ready() => ready?,
+            () = stop.asked() => return Ok(()),
+        };
+        driver.take(ready).await?.iter().for_each(tell);
+    }
+}
+
+/// A party as the machines know it, from its files.
+pub fn me(credentials: &certs::Credentials) -> Me {
+    let identity = credentials.identity();
+    Me {
+        name: identity.name.clone(),
+        role: identity.role,
+        signing: credentials.signing_key(),
+        chain: credentials.chain(),
+        authority: credentials.authority(),
+    }
+}
+
+fn tell(event: &Event) {
+    match event {
+        Event::Session(session) => note!("session {}: joins are open", session.short()),
+        Event::Roster { session, count, committee } => {
+            note!("session {}: {count} joined; committee: {}", session.short(), protocol::list(committee));
+        }
+        Event::Round { session, round } => note!("session {}, round {round}: began", session.short()),
+        Event::Cohort { round, count } => note!("round {round}: cohort of {count} fixed"),
+        Event::Ended(session) => note!("session {}: over", session.short()),
+        Event::Fault(fault) => tracing::warn!("{fault}"),
+        _ => {}
+    }
+}

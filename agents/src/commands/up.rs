@@ -1,0 +1,293 @@
+//! `ward up`: a whole study on this machine, each party a process of its own.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use protocol::{Name, Plan, Scale, Snapshot};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use super::hospital::settings;
+use crate::children::Process;
+use crate::cli::UpArgs;
+use crate::enrol::enrol_many;
+use crate::exit::usage;
+use crate::home::Home;
+use crate::input::{self, Assignment, SecretText};
+use crate::life::Stop;
+use crate::lock;
+use crate::labels;
+use crate::profile::Profile;
+use crate::prompt;
+use crate::report::{Report, note};
+
+/// How often it is looked whether the broker is ready.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Runs the study and prints its answer.
+///
+/// # Errors
+/// Bad input before anything is started; [`crate::exit::Aborted`] where the round had no answer; else whatever a party
+/// says.
+pub async fn run(home: &Home, args: UpArgs, json: bool) -> anyhow::Result<()> {
+    let mut stop = Stop::listen(false)?;
+    let who = patients(home, &args)?;
+    let study = super::study(home)?;
+    let plan = Plan::new(settings(study.to_string(), who.count(), "server".parse()?, &args.rules))?;
+    super::prepare(home)?;
+    not_running(home, &who)?;
+    enrol_many(home, who.names())?;
+    let snapshot = labels::fresh(home)?;
+    labels::note(home, &snapshot)?;
+    note!("{} patients; {}", who.count(), plan.explain());
+    let mut up = Up { home, args: &args, snapshot, processes: Vec::new() };
+    let outcome = tokio::select! {
+        outcome = up.study(&who, plan.min_cohort(), json) => outcome,
+        () = stop.asked() => Err(crate::exit::Usage("stopped before there was an answer".into()).into()),
+    };
+    if outcome.is_ok() && args.keep {
+        up.explain_keep(&who);
+        tokio::select! {
+            ended = up.any_ended() => ended?,
+            () = stop.asked() => {}
+        }
+    }
+    up.stop().await?;
+    outcome
+}
+
+/// Whose data are summed.
+enum Who {
+    /// Named on the command line, or asked for.
+    Named(Vec<Assignment>),
+    /// The rows of a table.
+    Rows { names: Vec<Name>, columns: Vec<String> },
+}
+
+impl Who {
+    fn count(&self) -> u32 {
+        match self {
+            Who::Named(patients) => patients.len() as u32,
+            Who::Rows { names, .. } => names.len() as u32,
+        }
+    }
+
+    fn names(&self) -> Vec<Name> {
+        match self {
+            Who::Named(patients) => patients.iter().map(|patient| patient.name.clone()).collect(),
+            Who::Rows { names, .. } => names.clone(),
+        }
+    }
+
+    fn columns(&self) -> Vec<String> {
+        match self {
+            Who::Named(_) => vec!["value".into()],
+            Who::Rows { columns, .. } => columns.clone(),
+        }
+    }
+}
+
+/// Who takes part, every value checked: nothing is started for bad input.
+fn patients(home: &Home, args: &UpArgs) -> anyhow::Result<Who> {
+    if let Some(csv) = &args.csv {
+        let scale = Scale::default();
+        let bound = args.rules.bound.saturating_mul(scale.get());
+        let table = input::read_table(csv, &args.column, args.limit, scale, bound)?;
+        let names = table.rows.into_iter().map(|(name, _)| name).collect();
+        return Ok(Who::Rows { names, columns: args.column.clone() });
+    }
+    let given = match args.patients.as_slice() {
+        [] if prompt::can_ask() => ask_three()?,
+        [] => ["alice=100", "bob=200", "charlie=300"].map(|text| SecretText::from(text.to_string())).into(),
+        given => given.to_vec(),
+    };
+    let patients = input::assignments(&given)?;
+    for patient in &patients {
+        let profile = Profile::load_or_default(&home.party_dir(&patient.name), &super::study(home)?)?;
+        let schema = super::patient::with_flags(profile, None, Some(args.rules.bound)).schema;
+        input::value_record(patient.value.expose(), &schema).with_context(|| format!("the value of {}", patient.name))?;
+    }
+    Ok(Who::Named(patients))
+}
+
+fn ask_three() -> anyhow::Result<Vec<SecretText>> {
+    let mut given = Vec::new();
+    for name in ["alice", "bob", "charlie"] {
+        let schema = Profile::standard(&certs::Study::default()).schema;
+        let value = prompt::value(&name.parse()?, &schema)?;
+        given.push(SecretText::from(format!("{name}={}", value.expose())));
+    }
+    Ok(given)
+}
+
+/// A name runs once per home: said before anything is started.
+fn not_running(home: &Home, who: &Who) -> anyhow::Result<()> {
+    let parties = ["server", "hospital"].map(|name| Ok(home.party_dir(&name.parse()?)));
+    let patients = who.names().into_iter().map(|name| anyhow::Ok(home.party_dir(&name)));
+    for dir in parties.into_iter().chain(patients).chain([Ok(home.broker_dir())]) {
+        let dir = dir?;
+        if dir.exists() && lock::is_running(&dir)? {
+            usage!(
+                "{} runs already in {}: stop it, or use another --home",
+                dir.file_name().unwrap_or_default().to_string_lossy(),
+                home.path().display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A study that is being run.
+struct Up<'a> {
+    home: &'a Home,
+    args: &'a UpArgs,
+    snapshot: Snapshot,
+    processes: Vec<Process>,
+}
+
+impl Up<'_> {
+    /// Starts every party and prints the answer.
+    async fn study(&mut self, who: &Who, min_cohort: u32, json: bool) -> anyhow::Result<()> {
+        let mut broker = vec!["broker".to_string()];
+        broker.extend(self.args.port.map(|port| format!("--port={port}")));
+        self.start("broker", broker, None).await?;
+        self.wait_for_broker().await?;
+        self.start("server", vec!["server".into()], None).await?;
+        self.start_patients(who, min_cohort).await?;
+        let mut hospital = self.start_hospital(who).await?;
+        let answer = tokio::select! {
+            answer = last_line(&mut hospital) => answer?,
+            ended = self.any_ended() => return Err(ended.err().unwrap_or_else(|| anyhow::anyhow!("a party ended"))),
+        };
+        let ended = hospital.ended().await?;
+        show(&answer, &hospital, ended.code(), json)
+    }
+
+    async fn start(&mut self, what: &str, args: Vec<String>, first_line: Option<&str>) -> anyhow::Result<()> {
+        let process = Process::start(self.home, what, &args, first_line).await?;
+        self.processes.push(process);
+        Ok(())
+    }
+
+    async fn wait_for_broker(&mut self) -> anyhow::Result<()> {
+        note!("starting the broker (the first time it may have to be installed)");
+        loop {
+            if self.home.broker_address()?.is_some() {
+                return Ok(());
+            }
+            tokio::select! {
+                ended = self.any_ended() => ended?,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    async fn start_patients(&mut self, who: &Who, min_cohort: u32) -> anyhow::Result<()> {
+        let accept = format!("--min-cohort={}", min_cohort.min(crate::profile::MIN_COHORT));
+        let (snapshot, bound) = (format!("--snapshot={}", self.snapshot), format!("--bound={}", self.args.rules.bound));
+        match who {
+            Who::Named(patients) => {
+                for Assignment { name, value } in patients {
+                    let args = ["patient".into(), name.to_string(), "--value-on-stdin".into()];
+                    let args = args.into_iter().chain([accept.clone(), snapshot.clone(), bound.clone()]).collect();
+                    self.start(name.as_str(), args, Some(value.expose())).await?;
+                }
+            }
+            Who::Rows { columns, .. } => {
+                let mut args = vec!["patients".to_string(), accept, snapshot, bound];
+                if let Some(csv) = &self.args.csv {
+                    args.push(format!("--csv={}", csv.display()));
+                }
+                args.extend(columns.iter().map(|column| format!("--column={column}")));
+                args.extend(self.args.limit.map(|limit| format!("--limit={limit}")));
+                self.start("patients", args, None).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn start_hospital(&mut self, who: &Who) -> anyhow::Result<Process> {
+        let mut args = vec!["--json".to_string(), "hospital".into(), "sum".into(), "--new".into()];
+        args.push(format!("--patients={}", who.count()));
+        args.push(format!("--snapshot={}", self.snapshot));
+        args.extend(who.columns().iter().map(|column| format!("--column={column}")));
+        let rules = &self.args.rules;
+        args.extend(rules.committee.map(|c| format!("--committee={c}")));
+        args.extend(rules.threshold.map(|t| format!("--threshold={t}")));
+        args.extend(rules.min_cohort.map(|k| format!("--min-cohort={k}")));
+        args.push(format!("--round-seconds={}", rules.round_seconds));
+        args.push(format!("--join-seconds={}", rules.join_seconds));
+        args.push(format!("--bound={}", rules.bound));
+        args.extend((!self.args.keep).then(|| "--last".to_string()));
+        Process::start(self.home, "hospital", &args, None).await
+    }
+
+    /// Returns when a party ends that should go on, with what it said. Cancel safe.
+    async fn any_ended(&mut self) -> anyhow::Result<()> {
+        let ended = self.processes.iter_mut().map(|process| {
+            Box::pin(async move {
+                let status = process.ended().await;
+                (process.what.clone(), process.last_words(), status)
+            })
+        });
+        let ((what, words, status), ..) = futures::future::select_all(ended).await;
+        match status?.code() {
+            Some(2) => usage!("{what}: {words}"),
+            _ => anyhow::bail!("{what} ended: {words}"),
+        }
+    }
+
+    fn explain_keep(&self, who: &Who) {
+        let home = self.home.path().display();
+        note!("everything stays running until Ctrl-C; logs are in {home}/logs");
+        note!("watch the board:  ward --home {home} watch");
+        let columns: String = match who {
+            Who::Named(_) => String::new(),
+            Who::Rows { columns, .. } => columns.iter().map(|column| format!(" --column {column}")).collect(),
+        };
+        note!("ask again:        ward --home {home} hospital sum --snapshot {}{columns}", self.snapshot);
+    }
+
+    /// Stops everything that was started, the broker last.
+    async fn stop(self) -> anyhow::Result<()> {
+        let mut processes = self.processes.into_iter();
+        let broker = processes.next();
+        futures::future::try_join_all(processes.map(Process::stop)).await?;
+        if let Some(broker) = broker {
+            broker.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+/// The last line of the hospital's standard output; empty if it says nothing.
+async fn last_line(hospital: &mut Process) -> anyhow::Result<String> {
+    let Some(stdout) = hospital.stdout() else { return Ok(String::new()) };
+    let mut lines = BufReader::new(stdout).lines();
+    let mut last = String::new();
+    while let Some(line) = lines.next_line().await? {
+        last = line;
+    }
+    Ok(last)
+}
+
+/// Prints the hospital's answer, or ends as it ended.
+fn show(answer: &str, hospital: &Process, code: Option<i32>, json: bool) -> anyhow::Result<()> {
+    match (Report::parse(answer), code) {
+        (Some(report), _) => {
+            if json {
+                println!("{answer}");
+            }
+            match report {
+                Report::Opened(opened) => {
+                    if !json {
+                        println!("{}", opened.text());
+                    }
+                    Ok(())
+                }
+                Report::Aborted(aborted) => Err(crate::exit::Aborted(aborted.message).into()),
+            }
+        }
+        (None, Some(2)) => usage!("hospital: {}", hospital.last_words()),
+        (None, _) => anyhow::bail!("hospital ended: {} (log: {})", hospital.last_words(), hospital.log().display()),
+    }
+}

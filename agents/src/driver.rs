@@ -1,0 +1,329 @@
+//! The one loop: receive, decode, handle, store, send, wait.
+//!
+//! A machine decides; the driver carries out. It stores before it sends and acknowledges a message to the board only
+//! after its effects are stored, so what was not stored comes again.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _};
+use futures::stream::FuturesUnordered;
+use nats::{Board, Inbox};
+use protocol::{
+    Address, Effects, Event, Hospital, Input, Job, JobId, Moment, Name, Outcome, Outgoing, Patient, Server, Time,
+};
+use rand::TryRng as _;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::store::Store;
+
+/// The most bytes that one agent has on their way to the board: two chunks.
+const WINDOW_BYTES: usize = 1 << 20;
+/// The most messages that one agent has on their way to the board.
+const WINDOW_MESSAGES: usize = 64;
+/// The most messages that are taken before their effects are stored.
+const GROUP: usize = 256;
+/// Jobs that walk over fewer bytes than this run in place: handing them to a thread would cost more.
+const LIGHT: usize = 1 << 16;
+
+/// A machine of the protocol, as the driver sees it.
+pub trait Machine: Send {
+    /// Takes one input; what follows from it is in the effects.
+    fn handle(&mut self, moment: &Moment, input: Input) -> Effects;
+}
+
+impl Machine for Patient {
+    fn handle(&mut self, moment: &Moment, input: Input) -> Effects {
+        Patient::handle(self, moment, input)
+    }
+}
+
+impl Machine for Server {
+    fn handle(&mut self, moment: &Moment, input: Input) -> Effects {
+        Server::handle(self, moment, input)
+    }
+}
+
+impl Machine for Hospital {
+    fn handle(&mut self, moment: &Moment, input: Input) -> Effects {
+        Hospital::handle(self, moment, input)
+    }
+}
+
+/// Now, in milliseconds since the Unix epoch; it never runs backwards while the process lives.
+pub fn now() -> Time {
+    static START: OnceLock<(Instant, u64)> = OnceLock::new();
+    let (start, epoch) = START.get_or_init(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        (Instant::now(), since.as_millis() as u64)
+    });
+    Time(epoch + start.elapsed().as_millis() as u64)
+}
+
+/// The time and 32 fresh bytes of the system's generator.
+///
+/// # Errors
+/// If the generator fails: nothing may go on without it.
+pub fn moment() -> anyhow::Result<Moment> {
+    let mut fresh = [0; 32];
+    rand::rngs::SysRng.try_fill_bytes(&mut fresh).context("the system's random generator failed")?;
+    Ok(Moment::new(now(), fresh))
+}
+
+/// What comes back from work that the driver had started.
+enum Back {
+    Done(JobId, Outcome),
+    Sent(Address),
+    Read(Address, Option<Bytes>),
+}
+
+/// One party's machine at work on the board.
+pub struct Driver<M> {
+    name: Name,
+    /// The machine; commands to it go through [`Driver::apply`].
+    pub machine: M,
+    board: Board,
+    inbox: Inbox,
+    store: Store,
+    outbox: Outbox,
+    back: mpsc::UnboundedReceiver<anyhow::Result<Back>>,
+    give_back: mpsc::UnboundedSender<anyhow::Result<Back>>,
+    wake: Option<Time>,
+}
+
+/// Something for [`Driver::take`].
+pub struct Ready(Taken);
+
+enum Taken {
+    Back(Back),
+    Delivery(nats::Delivery),
+    Tick,
+}
+
+impl<M: Machine> Driver<M> {
+    /// Starts to follow the board.
+    ///
+    /// # Errors
+    /// If the broker forbids it.
+    pub async fn new(name: Name, machine: M, board: Board, store: Store) -> anyhow::Result<Self> {
+        let inbox = board.follow().await?;
+        let (give_back, back) = mpsc::unbounded_channel();
+        let outbox = Outbox::start(board.clone(), give_back.clone());
+        Ok(Self { name, machine, board, inbox, store, outbox, back, give_back, wake: Some(now()) })
+    }
+
+    /// Waits for something to take. Cancel safe: dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// If the board or a job fails for good: the agent must end.
+    pub async fn ready(&mut self) -> anyhow::Result<Ready> {
+        let wait = self.wake.map(|wake| Duration::from_millis(wake.0.saturating_sub(now().0)));
+        tokio::select! {
+            biased;
+            Some(back) = self.back.recv() => Ok(Ready(Taken::Back(back?))),
+            delivery = self.inbox.next() => Ok(Ready(Taken::Delivery(delivery?))),
+            () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => Ok(Ready(Taken::Tick)),
+        }
+    }
+
+    /// Takes what is ready and carries out what follows; what happened. Not to be cancelled.
+    ///
+    /// # Errors
+    /// If the store, the board or the random generator fails for good: the agent must end.
+    pub async fn take(&mut self, ready: Ready) -> anyhow::Result<Vec<Event>> {
+        let mut effects = Effects::default();
+        let mut last = None;
+        match ready.0 {
+            Taken::Tick => self.hand(Input::Tick, &mut effects)?,
+            Taken::Back(Back::Done(id, outcome)) => self.hand(Input::Done(id, outcome), &mut effects)?,
+            Taken::Back(Back::Sent(address)) => self.hand(Input::Sent(address), &mut effects)?,
+            Taken::Back(Back::Read(address, payload)) => self.hand(Input::Read { address, payload }, &mut effects)?,
+            Taken::Delivery(first) => {
+                let mut next = Some(first);
+                let mut taken = 0;
+                // What is here already goes to the disk in one commit.
+                while let Some(delivery) = next {
+                    let (address, payload) = (delivery.address.clone(), delivery.payload.clone());
+                    self.hand(Input::Message { address, payload }, &mut effects)?;
+                    last = Some(delivery);
+                    taken += 1;
+                    next = if taken < GROUP { self.inbox.next().now_or_never().transpose()? } else { None };
+                }
+            }
+        }
+        let events = self.carry_out(effects).await?;
+        if let Some(delivery) = last {
+            delivery.ack().await;
+        }
+        Ok(events)
+    }
+
+    fn hand(&mut self, input: Input, effects: &mut Effects) -> anyhow::Result<()> {
+        let more = self.machine.handle(&moment()?, input);
+        self.wake = more.wake;
+        effects.merge(more);
+        Ok(())
+    }
+
+    /// Gives the machine a command and carries out what follows; what happened. Not to be cancelled.
+    ///
+    /// # Errors
+    /// What the command refuses, and as [`Driver::take`].
+    pub async fn apply<E: Into<anyhow::Error>>(
+        &mut self,
+        command: impl FnOnce(&mut M, &Moment) -> Result<Effects, E>,
+    ) -> anyhow::Result<Vec<Event>> {
+        let moment = moment()?;
+        let effects = command(&mut self.machine, &moment).map_err(Into::into)?;
+        // A command may bring the next wake nearer; the machine itself says so at the tick.
+        self.wake = Some(now());
+        self.carry_out(effects).await
+    }
+
+    /// Store, then send, then read, then jobs.
+    async fn carry_out(&mut self, effects: Effects) -> anyhow::Result<Vec<Event>> {
+        self.store.commit(&self.name, effects.store).await?;
+        for outgoing in effects.send {
+            self.outbox.send(outgoing)?;
+        }
+        for address in effects.read {
+            self.read(address);
+        }
+        for (id, job) in effects.jobs {
+            self.run(id, job);
+        }
+        for event in &effects.events {
+            tracing::debug!(party = %self.name, ?event);
+        }
+        Ok(effects.events)
+    }
+
+    fn read(&self, address: Address) {
+        let (board, back) = (self.board.clone(), self.give_back.clone());
+        tokio::spawn(async move {
+            let read = board.read(&address).await;
+            let _ = back.send(read.map(|payload| Back::Read(address, payload)).map_err(Into::into));
+        });
+    }
+
+    fn run(&self, id: JobId, job: Job) {
+        let back = self.give_back.clone();
+        if job.weight() < LIGHT {
+            let _ = back.send(Ok(Back::Done(id, job.run())));
+            return;
+        }
+        tokio::spawn(async move {
+            let Ok(_turn) = cores().acquire().await else { return };
+            let outcome = tokio::task::spawn_blocking(move || job.run()).await;
+            let _ = back.send(outcome.map(|outcome| Back::Done(id, outcome)).context("a job panicked"));
+        });
+    }
+
+    /// Waits until everything that was sent is on the board.
+    ///
+    /// # Errors
+    /// If the board refuses it for good.
+    pub async fn flush(&mut self) -> anyhow::Result<()> {
+        self.outbox.flush().await
+    }
+}
+
+/// As many heavy jobs at a time as there are cores, over all agents of the process.
+fn cores() -> &'static Semaphore {
+    static CORES: OnceLock<Semaphore> = OnceLock::new();
+    CORES.get_or_init(|| Semaphore::new(std::thread::available_parallelism().map_or(2, Into::into)))
+}
+
+/// What goes to the board, in order, with a bounded window on its way.
+struct Outbox {
+    queue: mpsc::UnboundedSender<Posted>,
+}
+
+enum Posted {
+    Message(Outgoing),
+    /// Says when everything before it is on the board.
+    Flush(tokio::sync::oneshot::Sender<()>),
+}
+
+impl Outbox {
+    fn start(board: Board, back: mpsc::UnboundedSender<anyhow::Result<Back>>) -> Self {
+        let (queue, posted) = mpsc::unbounded_channel();
+        tokio::spawn(post_all(board, posted, back));
+        Self { queue }
+    }
+
+    fn send(&self, outgoing: Outgoing) -> anyhow::Result<()> {
+        self.queue.send(Posted::Message(outgoing)).map_err(|_| anyhow::anyhow!("the way to the board is closed"))
+    }
+
+    async fn flush(&self) -> anyhow::Result<()> {
+        let (done, answer) = tokio::sync::oneshot::channel();
+        self.queue.send(Posted::Flush(done)).map_err(|_| anyhow::anyhow!("the way to the board is closed"))?;
+        answer.await.context("the board refused a message")
+    }
+}
+
+async fn post_all(
+    board: Board,
+    mut posted: mpsc::UnboundedReceiver<Posted>,
+    back: mpsc::UnboundedSender<anyhow::Result<Back>>,
+) {
+    let board = Arc::new(board);
+    let mut on_their_way = FuturesUnordered::new();
+    let mut bytes = 0;
+    loop {
+        let room = on_their_way.is_empty() || (bytes < WINDOW_BYTES && on_their_way.len() < WINDOW_MESSAGES);
+        tokio::select! {
+            Some((size, written)) = on_their_way.next(), if !on_their_way.is_empty() => {
+                bytes -= size;
+                if report(written, &back).is_err() {
+                    return;
+                }
+            }
+            next = posted.recv(), if room => match next {
+                Some(Posted::Message(outgoing)) => {
+                    bytes += outgoing.payload.len();
+                    on_their_way.push(write(board.clone(), outgoing));
+                }
+                Some(Posted::Flush(done)) => {
+                    while let Some((size, written)) = on_their_way.next().await {
+                        bytes -= size;
+                        if report(written, &back).is_err() {
+                            return;
+                        }
+                    }
+                    let _ = done.send(());
+                }
+                None if on_their_way.is_empty() => return,
+                None => {}
+            }
+        }
+    }
+}
+
+type Written = (usize, anyhow::Result<Option<Address>>);
+
+async fn write(board: Arc<Board>, outgoing: Outgoing) -> Written {
+    let Outgoing { address, payload, report } = outgoing;
+    let size = payload.len();
+    let written = board.publish(&address, payload).await;
+    let written = written.with_context(|| format!("{} could not be written to the board", address.kind));
+    (size, written.map(|_| report.then_some(address)))
+}
+
+/// Tells the driver what it waits for; an error ends the way to the board.
+fn report(
+    written: anyhow::Result<Option<Address>>,
+    back: &mpsc::UnboundedSender<anyhow::Result<Back>>,
+) -> Result<(), ()> {
+    match written {
+        Ok(None) => Ok(()),
+        Ok(Some(address)) => back.send(Ok(Back::Sent(address))).map_err(drop),
+        Err(error) => {
+            let _ = back.send(Err(error));
+            Err(())
+        }
+    }
+}

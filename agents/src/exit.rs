@@ -1,0 +1,56 @@
+//! How a command ends: 0 done, 2 wrong use or bad input, 3 the round was aborted, 1 anything else.
+
+/// A round, or a session before its first round, ended without an answer: why, and what would help.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the round was aborted: {0}")]
+pub struct Aborted(pub String);
+
+/// Wrong use that has no error type of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// Ends with [`Usage`].
+macro_rules! usage {
+    ($($text:tt)*) => {
+        return Err($crate::exit::Usage(format!($($text)*)).into())
+    };
+}
+pub(crate) use usage;
+
+/// The exit code that `error` means.
+pub fn code(error: &anyhow::Error) -> i32 {
+    if error.chain().any(|cause| cause.is::<Aborted>()) {
+        3
+    } else if error.chain().any(is_bad_input) {
+        2
+    } else {
+        1
+    }
+}
+
+/// Whether the user can mend this by saying something else, or by setting something right.
+fn is_bad_input(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.is::<Usage>()
+        || cause.is::<protocol::PlanError>()
+        || cause.is::<protocol::OfferError>()
+        || cause.is::<protocol::RecordError>()
+        || cause.is::<protocol::NameError>()
+        || cause.is::<protocol::SnapshotError>()
+        || cause.is::<crate::enrol::EnrolError>()
+        || cause.is::<crate::home::HomeError>()
+        || cause.is::<crate::input::InputError>()
+        || cause.is::<crate::lock::ClaimError>()
+        || cause.is::<crate::profile::ProfileError>()
+        || cause.is::<crate::prompt::PromptError>()
+        || cause.is::<certs::CredentialsError>()
+        || cause.is::<certs::AuthorityError>()
+        || cause.is::<certs::RequestError>()
+        || cause.is::<certs::KeyError>()
+        || cause.is::<nats::InstallError>()
+        || cause.is::<nats::LinkError>()
+        || matches!(
+            cause.downcast_ref::<nats::BrokerError>(),
+            Some(nats::BrokerError::PortInUse { .. } | nats::BrokerError::Leftover { .. })
+        )
+}

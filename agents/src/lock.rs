@@ -1,0 +1,179 @@
+//! One process per party and one writer per home: file locks, which the system drops when their
+//! holder ends, however it ends.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// The file whose lock says that a party runs; it holds the process's number.
+const LOCK: &str = "lock";
+/// The file whose lock is held while one looks at [`LOCK`]: a look would otherwise make a claim fail.
+const GATE: &str = "lock.gate";
+
+/// Proof that no other process runs as this party, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    _lock: File,
+}
+
+/// Why a party cannot be claimed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClaimError {
+    /// Another process has it.
+    #[error(
+        "{name} is already running in this home{}: a name runs once per home; stop that process first",
+        process(*.pid)
+    )]
+    Running {
+        /// The folder's name, which is the party's.
+        name: String,
+        /// The other process, where it has written its number.
+        pid: Option<u32>,
+    },
+    /// There is no such party here.
+    #[error(
+        "`{}` does not exist: `ward up` and `ward certs init` make a home with the parties of a study, `ward certs \
+         request` a party's own",
+        .0.display()
+    )]
+    Missing(PathBuf),
+    /// The lock's file cannot be used.
+    #[error("cannot use the lock `{}`: {cause}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+fn process(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+}
+
+impl Running {
+    /// Claims the party of the folder `dir` for this process; a second claim fails at once.
+    ///
+    /// # Errors
+    /// [`ClaimError::Running`] names the process that has it, [`ClaimError::Missing`] a folder that is not there.
+    pub(crate) fn claim(dir: &Path) -> Result<Self, ClaimError> {
+        if !dir.is_dir() {
+            return Err(ClaimError::Missing(dir.into()));
+        }
+        let _gate = Exclusive::wait(&dir.join(GATE))?;
+        let path = dir.join(LOCK);
+        let mut file = open(&path)?;
+        match file.try_lock() {
+            Ok(()) => write_pid(&mut file).map_err(|cause| ClaimError::File { path, cause })?,
+            Err(TryLockError::WouldBlock) => {
+                return Err(ClaimError::Running { name: folder_name(dir), pid: read_pid(&mut file) });
+            }
+            Err(TryLockError::Error(cause)) => return Err(ClaimError::File { path, cause }),
+        }
+        Ok(Self { _lock: file })
+    }
+}
+
+/// Whether a process runs as the party of the folder `dir`; creates nothing where none ever did.
+///
+/// # Errors
+/// [`ClaimError::File`] if there is a lock that cannot be looked at.
+pub(crate) fn is_running(dir: &Path) -> Result<bool, ClaimError> {
+    let path = dir.join(LOCK);
+    if !path.exists() {
+        return Ok(false);
+    }
+    let _gate = Exclusive::wait(&dir.join(GATE))?;
+    match open(&path)?.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(cause)) => Err(ClaimError::File { path, cause }),
+    }
+}
+
+/// A lock for a short piece of work, such as an entry in the CA's register; dropped with the value.
+#[derive(Debug)]
+pub(crate) struct Exclusive {
+    _lock: File,
+}
+
+impl Exclusive {
+    /// Takes the lock of the file at `path`, after whoever has it now.
+    ///
+    /// # Errors
+    /// [`ClaimError::File`].
+    pub(crate) fn wait(path: &Path) -> Result<Self, ClaimError> {
+        let file = open(path)?;
+        file.lock().map_err(|cause| ClaimError::File { path: path.into(), cause })?;
+        Ok(Self { _lock: file })
+    }
+}
+
+fn open(path: &Path) -> Result<File, ClaimError> {
+    let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    options.map_err(|cause| ClaimError::File { path: path.into(), cause })
+}
+
+fn write_pid(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    writeln!(file, "{}", std::process::id())
+}
+
+fn read_pid(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(16).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+fn folder_name(dir: &Path) -> String {
+    dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_second_claim_fails_and_names_the_process() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("alice");
+        std::fs::create_dir(&dir).unwrap();
+        assert!(!is_running(&dir).unwrap());
+        let claim = Running::claim(&dir).unwrap();
+        assert!(is_running(&dir).unwrap());
+        let refused = Running::claim(&dir).unwrap_err().to_string();
+        let expected = format!("alice is already running in this home (process {})", std::process::id());
+        assert!(refused.starts_with(&expected), "{refused}");
+        drop(claim);
+        assert!(!is_running(&dir).unwrap());
+        Running::claim(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_stale_file_is_no_claim() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(LOCK), "999999999999\n").unwrap();
+        assert!(!is_running(dir.path()).unwrap());
+        Running::claim(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn looking_never_makes_a_claim_fail() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..500).for_each(|_| _ = is_running(dir.path()).unwrap()));
+            (0..500).for_each(|_| drop(Running::claim(dir.path()).unwrap()));
+        });
+    }
+
+    #[test]
+    fn a_folder_that_is_missing_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let nowhere = dir.path().join("nowhere");
+        assert!(!is_running(&nowhere).unwrap());
+        assert!(!nowhere.exists());
+        assert!(Running::claim(&nowhere).unwrap_err().to_string().contains("nowhere` does not exist"));
+    }
+}

@@ -1,0 +1,99 @@
+//! Data for a patient whose agent runs already: a second `ward patient NAME VALUE` leaves it in the patient's folder
+//! and waits for the agent's answer.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use protocol::{Record, Snapshot};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::exit::Usage;
+
+/// How often either side looks.
+pub const LOOK: Duration = Duration::from_millis(50);
+/// How long an agent may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Data under a label.
+#[derive(Serialize, Deserialize)]
+pub struct Offer {
+    /// The label.
+    pub snapshot: Snapshot,
+    /// The data.
+    pub record: Record,
+}
+
+/// Hands `offer` to the agent that runs in `dir` and waits for its answer.
+///
+/// # Errors
+/// [`Usage`] with the agent's own words where it refuses; an error where it does not answer.
+pub async fn hand_over(dir: &Path, offer: &Offer) -> anyhow::Result<()> {
+    let folder = folder(dir);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    let id = format!("{:x}-{:x}", std::process::id(), crate::driver::now().0);
+    let (draft, asked, answered) =
+        (folder.join(format!("{id}.draft")), folder.join(format!("{id}.offer")), folder.join(format!("{id}.answer")));
+    let bytes = Zeroizing::new(rmp_serde::to_vec(offer)?);
+    fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&draft)?.write_all(&bytes)?;
+    fs::rename(&draft, &asked)?;
+    let answer = tokio::time::timeout(PATIENCE, wait_for(&answered)).await;
+    let _ = fs::remove_file(&asked);
+    let answer = answer.context("the running agent does not take the data: is it stopped or still starting?")??;
+    if answer.is_empty() { Ok(()) } else { Err(Usage(answer).into()) }
+}
+
+async fn wait_for(answered: &Path) -> std::io::Result<String> {
+    loop {
+        match fs::read_to_string(answered) {
+            Ok(answer) => {
+                fs::remove_file(answered)?;
+                return Ok(answer);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => tokio::time::sleep(LOOK).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The offers that wait in `dir`, each with the file to answer it by.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub fn waiting(dir: &Path) -> std::io::Result<Vec<(PathBuf, Offer)>> {
+    let entries = match fs::read_dir(folder(dir)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut offers = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "offer") {
+            let bytes = Zeroizing::new(fs::read(&path)?);
+            fs::remove_file(&path)?;
+            if let Ok(offer) = rmp_serde::from_slice(&bytes) {
+                offers.push((path.with_extension("answer"), offer));
+            }
+        }
+    }
+    Ok(offers)
+}
+
+/// Answers an offer: with nothing where it was taken, else with the reason.
+///
+/// # Errors
+/// If the answer cannot be written.
+pub fn answer(file: &Path, refusal: Option<&str>) -> std::io::Result<()> {
+    let draft = file.with_extension("reply");
+    fs::write(&draft, refusal.unwrap_or_default())?;
+    fs::rename(draft, file)
+}
+
+fn folder(dir: &Path) -> PathBuf {
+    dir.join("offers")
+}

@@ -1,0 +1,178 @@
+//! What people and programs are told: progress and logs on stderr, results on stdout.
+
+use std::io::IsTerminal as _;
+
+use protocol::{AbortReason, Answer, RoundNo, SessionId, SessionInfo, decimal};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tracing_subscriber::EnvFilter;
+
+/// A line of progress for people, on stderr.
+macro_rules! note {
+    ($($text:tt)*) => {
+        tracing::info!($($text)*)
+    };
+}
+pub(crate) use note;
+
+/// Sets up stderr: progress by default, more with `WARD_LOG=debug`; colour only on a terminal.
+pub fn init() {
+    let quiet = || EnvFilter::new("warn,ward=info,nats=info,async_nats=error");
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_env("WARD_LOG").unwrap_or_else(|_| quiet()))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .without_time()
+        .with_level(std::env::var_os("WARD_LOG").is_some())
+        .init();
+}
+
+/// How a round ended, as `--json` prints it: one object on a line of stdout.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Report {
+    /// There is an answer.
+    Opened(Box<Opened>),
+    /// There is none.
+    Aborted(NoAnswer),
+}
+
+/// The answer of a round.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Opened {
+    outcome: String,
+    session: String,
+    round: u32,
+    snapshot: String,
+    fields: Vec<String>,
+    /// Exact decimals: a JSON number keeps just these digits.
+    sum: Vec<Box<RawValue>>,
+    cohort: u32,
+    invited: u32,
+    committee: u8,
+    threshold: u8,
+    quorum: u8,
+    confirmations: u32,
+    cohort_root: String,
+    elapsed_ms: u64,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct NoAnswer {
+    outcome: String,
+    /// A stable word for programs.
+    pub reason: String,
+    session: String,
+    round: u32,
+    /// The same for people, with what would help.
+    pub message: String,
+    elapsed_ms: u64,
+}
+
+impl Report {
+    /// The report of an answer that took `elapsed_ms` milliseconds.
+    pub fn opened(answer: &Answer, session: &SessionInfo, elapsed_ms: u64) -> Self {
+        let number = |sum: &i64| RawValue::from_string(decimal::format((*sum).into(), answer.scale));
+        Report::Opened(Box::new(Opened {
+            outcome: "opened".into(),
+            session: answer.session.short(),
+            round: answer.round.0,
+            snapshot: answer.snapshot.to_string(),
+            fields: answer.fields.clone(),
+            sum: answer.sum.iter().filter_map(|sum| number(sum).ok()).collect(),
+            cohort: answer.cohort,
+            invited: answer.invited,
+            committee: session.committee,
+            threshold: session.threshold,
+            quorum: session.quorum,
+            confirmations: answer.confirmations,
+            cohort_root: answer.cohort_root.to_string(),
+            elapsed_ms,
+        }))
+    }
+
+    /// Reads back what [`Report::json`] wrote.
+    pub fn parse(line: &str) -> Option<Self> {
+        // Exact numbers do not survive a detour through a choice of shapes, so the shapes are tried one by one.
+        let opened = serde_json::from_str(line).map(|opened| Report::Opened(Box::new(opened)));
+        opened.or_else(|_| serde_json::from_str(line).map(Report::Aborted)).ok()
+    }
+
+    /// The report as one line of JSON.
+    pub fn json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+impl NoAnswer {
+    /// The report of a round, or of a session before its first round, without an answer.
+    pub fn new(session: SessionId, round: RoundNo, reason: &AbortReason, advice: &str, elapsed_ms: u64) -> Self {
+        let message = if advice.is_empty() { reason.to_string() } else { format!("{reason}. {advice}") };
+        Self {
+            outcome: "aborted".into(),
+            reason: reason.code().into(),
+            session: session.short(),
+            round: round.0,
+            message,
+            elapsed_ms,
+        }
+    }
+}
+
+impl Opened {
+    /// The answer for people, with its receipt.
+    pub fn text(&self) -> String {
+        let width = self.fields.iter().map(String::len).max().unwrap_or(0);
+        let mut text = String::new();
+        for (field, sum) in self.fields.iter().zip(&self.sum) {
+            text += &format!("{field:width$}  {sum}\n");
+        }
+        text += &format!(
+            "\nsum over {} of {} patients, snapshot `{}`, session {}, round {}, in {} ms\n",
+            self.cohort, self.invited, self.snapshot, self.session, self.round, self.elapsed_ms
+        );
+        text += &format!(
+            "receipt: {} of {} members confirmed this cohort ({} needed, {} may collude); cohort root {}\n",
+            self.confirmations, self.committee, self.quorum, self.threshold, self.cohort_root
+        );
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn decimals_keep_their_digits_through_json_and_back() {
+        let answer = Answer {
+            session: SessionId::default(),
+            round: RoundNo(1),
+            snapshot: "1".parse().unwrap(),
+            fields: vec!["a".into(), "b".into()],
+            sum: vec![600_000_000, 9_007_199_254_740_993],
+            scale: protocol::Scale::default(),
+            cohort: 3,
+            invited: 3,
+            confirmations: 3,
+            cohort_root: protocol::Digest::default(),
+        };
+        let info = SessionInfo {
+            session: SessionId::default(),
+            announced: protocol::Time(0),
+            committee: 3,
+            threshold: 1,
+            quorum: 3,
+            min_cohort: 3,
+            expect: 3,
+            rules: String::new(),
+        };
+        let line = Report::opened(&answer, &info, 5).json();
+        assert!(line.contains(r#""sum":[600,9007199254.740993]"#), "{line}");
+        let Some(Report::Opened(back)) = Report::parse(&line) else { panic!("{line}") };
+        assert!(back.text().contains("b  9007199254.740993\n"), "{}", back.text());
+    }
+}
