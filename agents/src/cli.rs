@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use nats::Endpoint;
-use protocol::{Name, Snapshot};
+use protocol::{Name, Scale, Snapshot};
 
 use crate::commands::certs::CertsCommand;
 use crate::input::SecretText;
@@ -109,6 +109,14 @@ pub struct RuleArgs {
     /// The largest absolute value that a patient may hold, the same for everybody.
     #[arg(long, value_name = "B", default_value_t = 1_000_000_000)]
     pub bound: u64,
+    /// Units per 1 of a value, a power of ten [default: 1000000; for a table what its decimals need, if that is more].
+    #[arg(long, value_name = "U", value_parser = scale)]
+    pub scale: Option<Scale>,
+}
+
+fn scale(text: &str) -> Result<Scale, String> {
+    let units = text.parse().map_err(|_| "use a power of ten from 1 to 1000000000".to_string())?;
+    Scale::new(units).map_err(|error| error.to_string())
 }
 
 /// `ward up`.
@@ -179,6 +187,9 @@ pub struct PatientArgs {
     /// The largest absolute value, instead of its patient.toml's.
     #[arg(long, value_name = "B")]
     pub bound: Option<u64>,
+    /// Units per 1 of a value, a power of ten, instead of its patient.toml's.
+    #[arg(long, value_name = "U", value_parser = scale)]
+    pub scale: Option<Scale>,
     /// The value comes on the first line of standard input.
     #[arg(long, hide = true)]
     pub value_on_stdin: bool,
@@ -205,6 +216,9 @@ pub struct PatientsArgs {
     /// The largest absolute value.
     #[arg(long)]
     pub bound: u64,
+    /// Units per 1 of a value.
+    #[arg(long, value_parser = scale)]
+    pub scale: Scale,
 }
 
 /// `ward hospital sum`.

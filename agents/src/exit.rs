@@ -45,6 +45,8 @@ fn is_bad_input(cause: &(dyn std::error::Error + 'static)) -> bool {
         || cause.is::<crate::prompt::PromptError>()
         || cause.is::<certs::CredentialsError>()
         || cause.is::<certs::AuthorityError>()
+        || cause.is::<certs::CertificateError>()
+        || cause.is::<certs::AnchorError>()
         || cause.is::<certs::RequestError>()
         || cause.is::<certs::KeyError>()
         || cause.is::<nats::InstallError>()

@@ -270,6 +270,16 @@ pub(crate) struct Table {
     pub(crate) rows: Vec<(Name, Record)>,
 }
 
+impl InputError {
+    /// Whether a cell has more decimals than the scale holds.
+    fn is_too_fine(&self) -> bool {
+        let InputError::Table { wrong: TableError::Cell { cause: CellError::Decimal(cause), .. }, .. } = self else {
+            return false;
+        };
+        matches!(cause, DecimalError::TooFine { .. })
+    }
+}
+
 /// Reads `columns` of the CSV file at `path`: a header, then a row per patient, of which the first `limit` are taken.
 ///
 /// `bound` is the largest absolute value in units of 1 / `scale`. Rows beyond the limit must have all their cells, but
@@ -291,6 +301,28 @@ pub(crate) fn read_table(
     let text = read_text(path).map_err(failed)?;
     let rows = read_rows(&text, &schema, limit).map_err(failed)?;
     Ok(Table { columns: schema.columns, rows })
+}
+
+/// As [`read_table`], with `scale`, or else the smallest from the default on in which every value is exact: a table
+/// that its owner recorded with seven decimals is no bad input. `bound` is the largest absolute value, in whole units.
+///
+/// # Errors
+/// As [`read_table`]; the table's largest scale is 10^9.
+pub(crate) fn read_table_exactly(
+    path: &Path,
+    columns: &[String],
+    limit: Option<usize>,
+    scale: Option<Scale>,
+    bound: u64,
+) -> Result<(Table, Scale), InputError> {
+    let read = |scale: Scale| read_table(path, columns, limit, scale, bound.saturating_mul(scale.get()));
+    let mut now = scale.unwrap_or_default();
+    loop {
+        match (read(now), Scale::new(now.get().saturating_mul(10))) {
+            (Err(error), Ok(finer)) if scale.is_none() && error.is_too_fine() => now = finer,
+            (table, _) => return table.map(|table| (table, now)),
+        }
+    }
 }
 
 /// What is wrong, and in which line.

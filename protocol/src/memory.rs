@@ -257,7 +257,12 @@ impl Network {
         machine.map(|machine| format!("{machine:?}")).unwrap_or_default()
     }
 
-    /// Puts a message on its way as it is; a [`Tamper`] still meets it.
+    /// Writes a message to the board, as whoever has the keys to sign it could.
+    pub fn post(&mut self, address: Address, payload: Bytes) {
+        self.write(address, payload);
+    }
+
+    /// Puts a message on its way that does not stand on the board; a [`Tamper`] still meets it.
     pub fn inject(&mut self, delivery: Delivery) {
         self.queue.push_back(delivery);
     }

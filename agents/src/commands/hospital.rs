@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use protocol::{
-    Answer, Ask, Column, Event, Hospital, Plan, PlanError, Question, Scale, SessionId, SessionInfo, Settings,
+    Answer, Ask, Column, Event, Hospital, Plan, PlanError, Question, SessionId, SessionInfo, Settings,
 };
 
 use super::server::me;
@@ -119,7 +119,7 @@ pub fn settings(study: String, expect: u32, server: protocol::Name, rules: &crat
 
 fn ask(args: &SumArgs, last: bool) -> Ask {
     let columns = args.column.iter().map(|column| Column::scalar(column)).collect();
-    let scale = Scale::default();
+    let scale = args.rules.scale.unwrap_or_default();
     Ask {
         question: Question::Sum(columns),
         snapshot: args.snapshot.clone(),

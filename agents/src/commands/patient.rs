@@ -5,7 +5,7 @@ use std::io::BufRead as _;
 use anyhow::Context as _;
 use certs::Credentials;
 use futures::future::{select_all, try_join_all};
-use protocol::{Column, Event, Name, Patient, Record, Scale, Schema, Snapshot};
+use protocol::{Event, Name, Patient, Record, Scale, Schema, Snapshot};
 
 use super::server::me;
 use crate::cli::{PatientArgs, PatientsArgs};
@@ -36,7 +36,7 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
     };
     let dir = home.party_dir(&name);
     let profile = Profile::load_or_default(&dir, &super::study(home)?)?;
-    let profile = with_flags(profile, args.min_cohort, args.bound);
+    let profile = with_flags(profile, args.min_cohort, args.bound, args.scale);
     // What is wrong with a value is said before anybody is enrolled.
     let record = given.map(|text| input::value_record(text.expose(), &profile.schema)).transpose()?;
     super::prepare(home)?;
@@ -71,12 +71,16 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
     ended
 }
 
-pub fn with_flags(mut profile: Profile, min_cohort: Option<u32>, bound: Option<u64>) -> Profile {
+/// The profile with what the command line says instead.
+pub fn with_flags(mut profile: Profile, min_cohort: Option<u32>, bound: Option<u64>, scale: Option<Scale>) -> Profile {
+    let Profile { schema, policy } = &mut profile;
     if let Some(min_cohort) = min_cohort {
-        profile.policy.min_cohort = min_cohort;
+        policy.min_cohort = min_cohort;
     }
-    if let Some(bound) = bound {
-        profile.schema.scaled_bound = bound.saturating_mul(profile.schema.scale.get());
+    if bound.is_some() || scale.is_some() {
+        let bound = bound.unwrap_or(schema.scaled_bound / schema.scale.get());
+        schema.scale = scale.unwrap_or(schema.scale);
+        schema.scaled_bound = bound.saturating_mul(schema.scale.get());
     }
     profile
 }
@@ -101,9 +105,8 @@ fn ask_value(name: &Name, schema: &Schema) -> anyhow::Result<Record> {
 /// If the table, a certificate, the store or the broker do not let it.
 pub async fn run_table(home: &Home, way: &Way, args: &PatientsArgs, tied: bool) -> anyhow::Result<()> {
     let mut stop = Stop::listen(tied)?;
-    let scale = Scale::default();
-    let bound = args.bound.saturating_mul(scale.get());
-    let table = input::read_table(&args.csv, &args.column, args.limit, scale, bound)?;
+    let (table, scale) = input::read_table_exactly(&args.csv, &args.column, args.limit, Some(args.scale), args.bound)?;
+    let scaled_bound = args.bound.saturating_mul(scale.get());
     let study = super::study(home)?;
     let store = Store::open(&home.path().join("patients.redb"))?;
     let mut running = Vec::new();
@@ -112,7 +115,9 @@ pub async fn run_table(home: &Home, way: &Way, args: &PatientsArgs, tied: bool) 
         let dir = home.party_dir(&name);
         running.push(Running::claim(&dir)?);
         let profile = Profile::load_or_default(&dir, &study)?;
-        let profile = Profile { schema: schema(&table.columns, scale, bound), ..with_flags(profile, args.min_cohort, None) };
+        let profile = with_flags(profile, args.min_cohort, None, None);
+        let schema = Schema { columns: table.columns.clone(), scale, scaled_bound };
+        let profile = Profile { schema, ..profile };
         agents.push((Agent::new(home, way, home.credentials(&name)?, &profile, store.clone())?, record));
     }
     let snapshot = &args.snapshot;
@@ -131,10 +136,6 @@ pub async fn run_table(home: &Home, way: &Way, args: &PatientsArgs, tied: bool) 
         (ended, _, _) = select_all(tasks) => ended?,
         () = stop.asked() => Ok(()),
     }
-}
-
-fn schema(columns: &[Column], scale: Scale, scaled_bound: u64) -> Schema {
-    Schema { columns: columns.to_vec(), scale, scaled_bound }
 }
 
 /// One patient at work.

@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::hospital::settings;
 use crate::children::Process;
-use crate::cli::UpArgs;
+use crate::cli::{RuleArgs, UpArgs};
 use crate::enrol::enrol_many;
 use crate::exit::usage;
 use crate::home::Home;
@@ -60,7 +60,7 @@ enum Who {
     /// Named on the command line, or asked for.
     Named(Vec<Assignment>),
     /// The rows of a table.
-    Rows { names: Vec<Name>, columns: Vec<String> },
+    Rows { names: Vec<Name>, columns: Vec<String>, scale: Scale },
 }
 
 impl Who {
@@ -78,6 +78,13 @@ impl Who {
         }
     }
 
+    fn scale(&self, rules: &RuleArgs) -> Scale {
+        match self {
+            Who::Named(_) => rules.scale.unwrap_or_default(),
+            Who::Rows { scale, .. } => *scale,
+        }
+    }
+
     fn columns(&self) -> Vec<String> {
         match self {
             Who::Named(_) => vec!["value".into()],
@@ -89,11 +96,10 @@ impl Who {
 /// Who takes part, every value checked: nothing is started for bad input.
 fn patients(home: &Home, args: &UpArgs) -> anyhow::Result<Who> {
     if let Some(csv) = &args.csv {
-        let scale = Scale::default();
-        let bound = args.rules.bound.saturating_mul(scale.get());
-        let table = input::read_table(csv, &args.column, args.limit, scale, bound)?;
+        let rules = &args.rules;
+        let (table, scale) = input::read_table_exactly(csv, &args.column, args.limit, rules.scale, rules.bound)?;
         let names = table.rows.into_iter().map(|(name, _)| name).collect();
-        return Ok(Who::Rows { names, columns: args.column.clone() });
+        return Ok(Who::Rows { names, columns: args.column.clone(), scale });
     }
     let given = match args.patients.as_slice() {
         [] if prompt::can_ask() => ask_three()?,
@@ -103,7 +109,7 @@ fn patients(home: &Home, args: &UpArgs) -> anyhow::Result<Who> {
     let patients = input::assignments(&given)?;
     for patient in &patients {
         let profile = Profile::load_or_default(&home.party_dir(&patient.name), &super::study(home)?)?;
-        let schema = super::patient::with_flags(profile, None, Some(args.rules.bound)).schema;
+        let schema = super::patient::with_flags(profile, None, Some(args.rules.bound), args.rules.scale).schema;
         input::value_record(patient.value.expose(), &schema).with_context(|| format!("the value of {}", patient.name))?;
     }
     Ok(Who::Named(patients))
@@ -183,17 +189,24 @@ impl Up<'_> {
 
     async fn start_patients(&mut self, who: &Who, min_cohort: u32) -> anyhow::Result<()> {
         let accept = format!("--min-cohort={}", min_cohort.min(crate::profile::MIN_COHORT));
-        let (snapshot, bound) = (format!("--snapshot={}", self.snapshot), format!("--bound={}", self.args.rules.bound));
+        let rules = &self.args.rules;
+        let common = [
+            accept,
+            format!("--snapshot={}", self.snapshot),
+            format!("--bound={}", rules.bound),
+            format!("--scale={}", who.scale(rules).get()),
+        ];
         match who {
             Who::Named(patients) => {
                 for Assignment { name, value } in patients {
                     let args = ["patient".into(), name.to_string(), "--value-on-stdin".into()];
-                    let args = args.into_iter().chain([accept.clone(), snapshot.clone(), bound.clone()]).collect();
+                    let args = args.into_iter().chain(common.clone()).collect();
                     self.start(name.as_str(), args, Some(value.expose())).await?;
                 }
             }
             Who::Rows { columns, .. } => {
-                let mut args = vec!["patients".to_string(), accept, snapshot, bound];
+                let mut args = vec!["patients".to_string()];
+                args.extend(common);
                 if let Some(csv) = &self.args.csv {
                     args.push(format!("--csv={}", csv.display()));
                 }
@@ -217,6 +230,7 @@ impl Up<'_> {
         args.push(format!("--round-seconds={}", rules.round_seconds));
         args.push(format!("--join-seconds={}", rules.join_seconds));
         args.push(format!("--bound={}", rules.bound));
+        args.push(format!("--scale={}", who.scale(rules).get()));
         args.extend((!self.args.keep).then(|| "--last".to_string()));
         Process::start(self.home, "hospital", &args, None).await
     }
@@ -242,7 +256,10 @@ impl Up<'_> {
         note!("watch the board:  ward --home {home} watch");
         let columns: String = match who {
             Who::Named(_) => String::new(),
-            Who::Rows { columns, .. } => columns.iter().map(|column| format!(" --column {column}")).collect(),
+            Who::Rows { columns, scale, .. } => {
+                let columns: String = columns.iter().map(|column| format!(" --column {column}")).collect();
+                format!("{columns} --scale {}", scale.get())
+            }
         };
         note!("ask again:        ward --home {home} hospital sum --snapshot {}{columns}", self.snapshot);
     }

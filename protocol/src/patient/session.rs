@@ -305,9 +305,15 @@ impl Session {
             // The hospital signed both: the Begin that this patient has and a Result after another one.
             return Err(Stop::Fault(Wrong::Equivocation));
         }
-        let begin = cohort.envelope.after;
-        let fixed = Fixed::read(&cohort, lineup, begin)?;
-        let seats = read_confirms(&receipt.confirms, fixed.digest, self.rules.session, round, lineup)?;
+        let checked = Fixed::read(&cohort, lineup, cohort.envelope.after).and_then(|fixed| {
+            let seats = read_confirms(&receipt.confirms, fixed.digest, self.rules.session, round, lineup)?;
+            Ok((fixed, seats))
+        });
+        let (fixed, seats) = checked.map_err(|stop| match begin {
+            Some(_) => stop,
+            // Without the Begin it cannot be told whether the Roster is another one: the server may have shown two.
+            None => Stop::Useless("a Result that does not fit, of a round that this patient has not seen"),
+        })?;
         if frame.envelope.after != fixed.digest || seats.len() < usize::from(self.rules.announce.sharing.quorum()) {
             return Err(rule("a Result carries q Confirms of the Cohort that it continues"));
         }

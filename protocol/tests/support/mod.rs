@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use protocol::memory::{Delivery, Network};
-use protocol::message::{Begin, Cohort, Confirm, Open, Roster};
+use protocol::message::{Begin, Cohort, Confirm, Open, Refuse, Roster, Share, ShareCore};
 use protocol::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -220,8 +220,8 @@ impl Study {
 
     /// The sum over these patients.
     pub fn sum(&self, of: impl IntoIterator<Item = usize> + Clone) -> End {
-        let d: u32 = self.build.columns.iter().map(|column| column.width).sum();
-        End::Opened((0..d).map(|j| of.clone().into_iter().map(|i| value(i, j)).sum()).collect())
+        let coordinates = self.build.columns.iter().flat_map(|column| 0..column.width);
+        End::Opened(coordinates.map(|j| of.clone().into_iter().map(|i| value(i, j)).sum()).collect())
     }
 
     pub fn all(&self) -> std::ops::Range<usize> {
@@ -306,6 +306,11 @@ impl Study {
         }
     }
 
+    /// Runs until nothing is on its way; the clock stands still.
+    pub fn settle(&mut self) {
+        while self.net.step() {}
+    }
+
     /// Signs `body` as `by`.
     pub fn sign<B: Serialize>(&self, by: &Name, kind: Kind, to: To, after: Digest, body: &B) -> Signed {
         let round = if self.net.count(Kind::Begin) == 0 || is_setup(kind) { RoundNo::SETUP } else { self.round() };
@@ -357,6 +362,121 @@ impl Study {
         (frame, open)
     }
 
+    /// The digests of the Shares of one round, by place.
+    pub fn shares(&self, round: u32) -> BTreeMap<usize, Digest> {
+        let shares = self.frames(Kind::Share).into_iter().filter(|(address, _)| address.round.0 == round);
+        let place = |frame: &Frame| {
+            let share: Share = frame.envelope.body().unwrap();
+            share.open_core().unwrap().place.0 as usize
+        };
+        shares.map(|(_, frame)| (place(&frame), frame.digest)).collect()
+    }
+
+    /// The Cohort of these places in one round, as the server would sign it.
+    pub fn forge_cohort(&self, round: u32, begin: Digest, places: impl IntoIterator<Item = usize>) -> Signed {
+        let shares = self.shares(round);
+        let chosen = places.into_iter().map(|place| (place, shares[&place])).collect();
+        let cohort = cohort_of(self.build.patients as u32, &chosen);
+        self.sign_for(RoundNo(round), &name("server"), Kind::Cohort, To::All, begin, &cohort)
+    }
+
+    /// A round that hospital and server forge between them: a Begin to all patients and then, to `members`, a Cohort of
+    /// `places`. Who of them confirmed; the others' refusals.
+    pub fn forge_round(
+        &mut self,
+        round: u32,
+        places: impl IntoIterator<Item = usize>,
+        members: &[usize],
+    ) -> (Vec<usize>, Vec<Refuse>) {
+        let begin: Begin = self.begin().envelope.body().unwrap();
+        self.forge_round_over(round, begin.snapshot.as_str(), places, members)
+    }
+
+    /// As [`Study::forge_round`], over this snapshot.
+    pub fn forge_round_over(
+        &mut self,
+        round: u32,
+        label: &str,
+        places: impl IntoIterator<Item = usize>,
+        members: &[usize],
+    ) -> (Vec<usize>, Vec<Refuse>) {
+        let begin = self.forge_begin(round, |begin| {
+            begin.same_as = None;
+            begin.snapshot = snapshot(label);
+        });
+        let patients: Vec<Name> = self.all().map(p).collect();
+        self.deliver_all(&begin, &patients);
+        self.net.sleep(1_000);
+        let cohort = self.forge_cohort(round, begin.digest(), places);
+        members.iter().for_each(|member| self.deliver(&cohort, &p(*member), &[]));
+        self.net.sleep(1_000);
+        let of_cohort = |kind| {
+            let frames = self.frames(kind).into_iter().map(|(_, frame)| frame);
+            frames.filter(|frame| frame.envelope.after == cohort.digest()).collect::<Vec<_>>()
+        };
+        let place = |frame: &Frame| self.all().find(|i| p(*i) == frame.envelope.from).unwrap();
+        let refusals = of_cohort(Kind::Refuse).iter().map(|frame| frame.envelope.body().unwrap()).collect();
+        (of_cohort(Kind::Confirm).iter().map(place).collect(), refusals)
+    }
+
+    /// A Share that patient `who` makes by hand, from its keys as its store has them, and what goes with it.
+    pub fn forge_share(&self, who: usize, change: impl FnOnce(&mut Forged)) -> Forged {
+        let begin = self.begin();
+        let asked: Begin = begin.envelope.body().unwrap();
+        let sharing = Sharing::new(self.build.committee, self.build.threshold).unwrap();
+        let blocks = sharing.blocks();
+        let chunks = Chunks::new(asked.ring, asked.question.dimension()).unwrap();
+        let seeds: Vec<[u8; 32]> = (0..blocks.len()).map(|at| [at as u8 + 1; 32]).collect();
+        let columns = self.build.columns.iter().flat_map(|column| 0..column.width);
+        let values: Vec<i64> = columns.map(|j| value(who, j)).collect();
+        let mut pieces = Vec::new();
+        for chunk in 0..chunks.count() {
+            let start = chunks.start(chunk) as usize;
+            let mut lanes = Lanes::from_i64(asked.ring, &values[start..start + chunks.len(chunk)]).unwrap();
+            for seed in &seeds {
+                sub_mask(&Seed::new(*seed).stream_key(), asked.ring, start as u64, &mut lanes);
+            }
+            pieces.push(lanes.pack(asked.ring));
+        }
+        let commit = |(block, seed): (u16, &[u8; 32])| Seed::new(*seed).commitment(&p(who), block, begin.digest);
+        let core = ShareCore {
+            place: Place(who as u32),
+            chunks: pieces.iter().map(|piece| chunk_digest(piece)).collect(),
+            commitments: (0..).zip(&seeds).map(commit).collect(),
+        };
+        let held = |seat: u8| sharing.held_by(seat).into_iter().map(|block| seeds[block]).collect();
+        let boxes = (0..sharing.committee()).map(held).collect();
+        let mut forged = Forged { who, core, pieces, boxes, sealed: None };
+        change(&mut forged);
+        forged
+    }
+
+    /// Seals, signs and sends what was forged: to the server, then to each member.
+    pub fn send_share(&mut self, forged: &Forged) -> Signed {
+        let begin = self.begin().digest;
+        let mut share = Share { core: ByteBuf::from(encode(&forged.core)), boxes: Vec::new() };
+        let core = share.core_digest();
+        let committee = self.committee();
+        let chains = self.chains(&p(forged.who), self.round().0);
+        let mut sealed = Vec::new();
+        for (seat, texts) in forged.boxes.iter().enumerate() {
+            let sender = p(forged.who);
+            let context = BoxContext { begin, core, sender: &sender, receiver: &committee[seat] };
+            sealed.push(seal_box(&chains[seat], [7; 32], &context, &texts.concat()).unwrap());
+        }
+        let sealed = forged.sealed.clone().unwrap_or(sealed);
+        share.boxes = sealed.iter().map(|one| attachment_digest(one)).collect();
+        let signed = self.sign(&p(forged.who), Kind::Share, To::All, begin, &share);
+        let single: &[u8] = if forged.pieces.len() == 1 { &forged.pieces[0] } else { &[] };
+        let mut attachments: Vec<(Name, Vec<u8>)> = committee.into_iter().zip(sealed).collect();
+        attachments.push((name("server"), single.to_vec()));
+        for (receiver, attachment) in attachments {
+            let (address, payload) = stand(&signed, &receiver, &attachment);
+            self.net.post(address, payload);
+        }
+        signed
+    }
+
     /// A Begin of the hospital's that asks as the newest one does, changed.
     pub fn forge_begin(&self, round: u32, change: impl FnOnce(&mut Begin)) -> Signed {
         let mut begin: Begin = self.begin().envelope.body().unwrap();
@@ -382,6 +502,16 @@ impl Study {
         };
         stored.into_iter().map(key).collect()
     }
+}
+
+/// A Share made by hand: what it says, its vector, and for each seat the seeds of its box.
+pub struct Forged {
+    pub who: usize,
+    pub core: ShareCore,
+    pub pieces: Vec<Vec<u8>>,
+    pub boxes: Vec<Vec<[u8; 32]>>,
+    /// Boxes to send in place of those that would be sealed.
+    pub sealed: Option<Vec<Vec<u8>>>,
 }
 
 fn is_setup(kind: Kind) -> bool {
