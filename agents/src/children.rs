@@ -1,6 +1,8 @@
 //! The processes that `ward up` starts: each holds a pipe of it and ends when that closes, however `ward up` ends.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -9,7 +11,8 @@ use anyhow::Context as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStdout, Command};
 
-use crate::home::Home;
+use crate::home::{Home, make_dir};
+use crate::report::note;
 
 /// How long a child may take to end before it is killed.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -29,18 +32,31 @@ impl Process {
     /// If the system does not let it.
     pub async fn start(home: &Home, what: &str, args: &[String], first_line: Option<&str>) -> anyhow::Result<Self> {
         let logs = home.path().join("logs");
-        fs::create_dir_all(&logs)?;
+        make_dir(&logs)?;
         let log = logs.join(format!("{what}.log"));
-        let file = fs::File::create(&log).with_context(|| format!("the log {}", log.display()))?;
+        let file = create_private(&log).with_context(|| format!("the log {}", log.display()))?;
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--home").arg(home.path()).arg("--tied").args(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file).kill_on_drop(true);
+        // A group of its own: Ctrl-C in a terminal is for the parent, which then ends them in order.
+        command.process_group(0);
         let mut child = command.spawn().with_context(|| format!("{what} cannot be started"))?;
         if let (Some(line), Some(stdin)) = (first_line, child.stdin.as_mut()) {
             stdin.write_all(line.as_bytes()).await?;
             stdin.write_all(b"\n").await?;
         }
         Ok(Self { what: what.into(), child, log })
+    }
+
+    /// As [`Process::start`], and people see on stderr what it tells, but for how it ends: that is for its parent to say.
+    ///
+    /// # Errors
+    /// If the system does not let it.
+    pub async fn narrated(home: &Home, what: &str, args: &[String]) -> anyhow::Result<Self> {
+        let process = Self::start(home, what, args, None).await?;
+        let log = fs::File::open(&process.log)?;
+        tokio::spawn(follow(log));
+        Ok(process)
     }
 
     /// Its standard output, once.
@@ -83,6 +99,34 @@ impl Process {
         match tokio::time::timeout(PATIENCE, self.child.wait()).await {
             Ok(ended) => ended.map(drop),
             Err(_) => self.child.kill().await,
+        }
+    }
+}
+
+/// An empty file that its owner alone may read.
+fn create_private(path: &Path) -> std::io::Result<fs::File> {
+    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// How often a followed log is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Repeats what is written to `log` on stderr, line by line.
+async fn follow(log: fs::File) {
+    let mut log = BufReader::new(log);
+    let mut line = String::new();
+    loop {
+        match log.read_line(&mut line) {
+            Ok(0) => tokio::time::sleep(LOOK).await,
+            Ok(_) if line.ends_with('\n') => {
+                if !line.starts_with("error: ") {
+                    note!("{}", line.trim_end());
+                }
+                line.clear();
+            }
+            // The rest of the line is still to come.
+            Ok(_) => {}
+            Err(_) => return,
         }
     }
 }

@@ -5,6 +5,11 @@
 #[error("the round was aborted: {0}")]
 pub struct Aborted(pub String);
 
+/// The command was asked to stop before it had an answer.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("stopped before there was an answer")]
+pub struct Stopped;
+
 /// Wrong use that has no error type of its own.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -20,7 +25,7 @@ pub(crate) use usage;
 
 /// The exit code that `error` means.
 pub fn code(error: &anyhow::Error) -> i32 {
-    if error.chain().any(|cause| cause.is::<Aborted>()) {
+    if error.chain().any(|cause| cause.is::<Aborted>() || cause.is::<Stopped>()) {
         3
     } else if error.chain().any(is_bad_input) {
         2

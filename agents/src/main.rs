@@ -28,7 +28,7 @@ mod store;
 use clap::Parser as _;
 
 fn main() {
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::try_parse().unwrap_or_else(|error| misused(error));
     if let cli::Command::ExecTied(args) = cli.command {
         let error = nats::exec_tied(&args.program, args.arguments);
         eprintln!("error: {} cannot be started: {error}", args.program.display());
@@ -40,8 +40,8 @@ fn main() {
         Ok(()) => 0,
         Err(error) => {
             let code = exit::code(&error);
-            if json && !error.chain().any(|cause| cause.is::<exit::Aborted>()) {
-                println!("{}", serde_json::json!({ "outcome": "error", "message": format!("{error:#}") }));
+            if let Some(report) = report::failure(&error).filter(|_| json) {
+                println!("{report}");
             }
             eprintln!("error: {error:#}");
             code
@@ -49,6 +49,24 @@ fn main() {
     };
     // Threads that wait for standard input must not keep the process.
     std::process::exit(code)
+}
+
+/// Ends with what is wrong with the command line, or with the help that was asked for. An argument too many may be a
+/// value, so it is not repeated.
+fn misused(mut error: clap::Error) -> ! {
+    use clap::error::{ContextKind, ContextValue};
+    if let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
+        && error.kind() == clap::error::ErrorKind::UnknownArgument
+        && !argument.starts_with("--")
+    {
+        error.insert(ContextKind::InvalidArg, ContextValue::String("..".into()));
+        error.remove(ContextKind::Suggested);
+    }
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        let message = error.to_string();
+        println!("{}", report::error(message.trim_start_matches("error: ").trim_end()));
+    }
+    error.exit()
 }
 
 fn run(cli: cli::Cli) -> anyhow::Result<()> {

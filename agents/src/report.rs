@@ -2,10 +2,16 @@
 
 use std::io::IsTerminal as _;
 
-use protocol::{AbortReason, Answer, RoundNo, SessionId, SessionInfo, decimal};
+use protocol::{AbortReason, Answer, RoundNo, SessionId, SessionInfo, Snapshot, decimal};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use serde_json::value::RawValue;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::Layer as _;
+
+use crate::exit::{Aborted, Stopped};
 
 /// A line of progress for people, on stderr.
 macro_rules! note {
@@ -17,15 +23,20 @@ pub(crate) use note;
 
 /// Sets up stderr: progress by default, more with `WARD_LOG=debug`; colour only on a terminal.
 pub fn init() {
-    let quiet = || EnvFilter::new("warn,ward=info,nats=info,async_nats=error");
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_env("WARD_LOG").unwrap_or_else(|_| quiet()))
+    let asked = std::env::var("WARD_LOG").ok();
+    let usual = || Targets::new().with_default(LevelFilter::WARN).with_targets([
+        ("ward", LevelFilter::INFO),
+        ("nats", LevelFilter::INFO),
+        ("async_nats", LevelFilter::ERROR),
+    ]);
+    let filter = asked.as_deref().and_then(|asked| asked.parse().ok()).unwrap_or_else(usual);
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .without_time()
-        .with_level(std::env::var_os("WARD_LOG").is_some())
-        .init();
+        .with_level(asked.is_some());
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }
 
 /// How a round ended, as `--json` prints it: one object on a line of stdout.
@@ -44,7 +55,6 @@ pub struct Opened {
     outcome: String,
     session: String,
     round: u32,
-    snapshot: String,
     fields: Vec<String>,
     /// Exact decimals: a JSON number keeps just these digits.
     sum: Vec<Box<RawValue>>,
@@ -71,6 +81,23 @@ pub struct NoAnswer {
     elapsed_ms: u64,
 }
 
+/// What `--json` prints for an error; nothing where the round's own report was printed already.
+pub fn failure(error: &anyhow::Error) -> Option<serde_json::Value> {
+    let message = format!("{error:#}");
+    if error.chain().any(|cause| cause.is::<Aborted>()) {
+        None
+    } else if error.chain().any(|cause| cause.is::<Stopped>()) {
+        Some(json!({ "outcome": "aborted", "reason": AbortReason::Stopped.code(), "message": message }))
+    } else {
+        Some(self::error(&message))
+    }
+}
+
+/// What `--json` prints where there is no round to report of.
+pub fn error(message: &str) -> serde_json::Value {
+    json!({ "outcome": "error", "message": message })
+}
+
 impl Report {
     /// The report of an answer that took `elapsed_ms` milliseconds.
     pub fn opened(answer: &Answer, session: &SessionInfo, elapsed_ms: u64) -> Self {
@@ -79,7 +106,6 @@ impl Report {
             outcome: "opened".into(),
             session: answer.session.short(),
             round: answer.round.0,
-            snapshot: answer.snapshot.to_string(),
             fields: answer.fields.clone(),
             sum: answer.sum.iter().filter_map(|sum| number(sum).ok()).collect(),
             cohort: answer.cohort,
@@ -122,16 +148,16 @@ impl NoAnswer {
 }
 
 impl Opened {
-    /// The answer for people, with its receipt.
-    pub fn text(&self) -> String {
+    /// The answer for people, with its receipt; `snapshot` is what was asked for.
+    pub fn text(&self, snapshot: &Snapshot) -> String {
         let width = self.fields.iter().map(String::len).max().unwrap_or(0);
         let mut text = String::new();
         for (field, sum) in self.fields.iter().zip(&self.sum) {
             text += &format!("{field:width$}  {sum}\n");
         }
         text += &format!(
-            "\nsum over {} of {} patients, snapshot `{}`, session {}, round {}, in {} ms\n",
-            self.cohort, self.invited, self.snapshot, self.session, self.round, self.elapsed_ms
+            "\nsum over {} of {} patients, snapshot `{snapshot}`, session {}, round {}, in {} ms\n",
+            self.cohort, self.invited, self.session, self.round, self.elapsed_ms
         );
         text += &format!(
             "receipt: {} of {} members confirmed this cohort ({} needed, {} may collude); cohort root {}\n",
@@ -173,6 +199,7 @@ mod tests {
         let line = Report::opened(&answer, &info, 5).json();
         assert!(line.contains(r#""sum":[600,9007199254.740993]"#), "{line}");
         let Some(Report::Opened(back)) = Report::parse(&line) else { panic!("{line}") };
-        assert!(back.text().contains("b  9007199254.740993\n"), "{}", back.text());
+        let text = back.text(&answer.snapshot);
+        assert!(text.contains("b  9007199254.740993\n"), "{text}");
     }
 }

@@ -185,42 +185,57 @@ pub(crate) fn open(me: &Me, address: &Address, payload: &Bytes) -> Result<Frame,
     if honest { Ok(frame) } else { Err(Stop::Fault(Wrong::Readdressed)) }
 }
 
-/// Messages that came before what they continue; bounded, the oldest goes first.
+/// Messages that came before what they continue. Bounded by sender, as its subject says, so that who floods pushes out
+/// nothing but what it wrote itself; and over all.
 #[derive(Debug, Default)]
 pub(crate) struct Early {
     messages: VecDeque<(Address, Bytes)>,
+    by_sender: BTreeMap<Name, Load>,
+    bytes: usize,
+}
+
+/// What is kept of one sender.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    messages: usize,
     bytes: usize,
 }
 
 impl Early {
-    const MOST_BYTES: usize = 32 << 20;
-    const MOST_MESSAGES: usize = 16_384;
+    const MOST_BYTES: usize = 64 << 20;
+    const MOST_BYTES_BY_SENDER: usize = 8 << 20;
+    const MOST_MESSAGES_BY_SENDER: usize = 64;
 
     pub(crate) fn keep(&mut self, address: Address, payload: Bytes) {
-        self.bytes += payload.len();
-        self.messages.push_back((address, payload));
-        while self.bytes > Self::MOST_BYTES || self.messages.len() > Self::MOST_MESSAGES {
-            if let Some((_, dropped)) = self.messages.pop_front() {
-                self.bytes -= dropped.len();
-            }
+        let load = self.by_sender.entry(address.from.clone()).or_default();
+        let room = load.messages < Self::MOST_MESSAGES_BY_SENDER
+            && load.bytes + payload.len() <= Self::MOST_BYTES_BY_SENDER
+            && self.bytes + payload.len() <= Self::MOST_BYTES;
+        if room {
+            load.messages += 1;
+            load.bytes += payload.len();
+            self.bytes += payload.len();
+            self.messages.push_back((address, payload));
         }
     }
 
     /// Takes all of them out, to be tried again.
     pub(crate) fn drain(&mut self) -> Vec<(Address, Bytes)> {
-        self.bytes = 0;
-        self.messages.drain(..).collect()
+        let Self { messages, .. } = std::mem::take(self);
+        messages.into()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
 
-    /// Forgets what belongs to a session, or to its rounds up to `round`.
-    pub(crate) fn forget(&mut self, session: SessionId, round: Option<RoundNo>) {
-        let tag = session.into();
-        self.messages.retain(|(address, _)| address.session != tag || round.is_some_and(|round| address.round > round));
-        self.bytes = self.messages.iter().map(|(_, payload)| payload.len()).sum();
+    /// Forgets what belongs to a session.
+    pub(crate) fn forget(&mut self, session: SessionId) {
+        for (address, payload) in self.drain() {
+            if address.session != session.into() {
+                self.keep(address, payload);
+            }
+        }
     }
 }
 

@@ -76,7 +76,8 @@ pub enum AbortReason {
     /// Too few members confirmed the cohort.
     #[error(
         "{confirmed} of {committee} members confirmed the cohort and it takes {quorum}; silent or refusing: \
-         {}. Start them again and ask again", list(missing)
+         {}. Start them again and ask again",
+        list(missing)
     )]
     TooFewConfirmed {
         /// How many confirmed.
@@ -150,7 +151,9 @@ pub enum PlanError {
     #[error(transparent)]
     Sharing(#[from] crate::sharing::SharingError),
     /// Fewer patients than the committee has seats.
-    #[error("a committee of {committee} needs as many patients, and {patients} are expected: lower --committee or add patients")]
+    #[error(
+        "a committee of {committee} needs as many patients, and {patients} are expected: lower --committee or add patients"
+    )]
     CommitteeTooLarge {
         /// c.
         committee: u32,
@@ -172,13 +175,17 @@ pub enum PlanError {
     #[error("--min-cohort {0} would open the value of a single patient: use 2 or more")]
     CohortOfOne(u32),
     /// No ring up to 64 bits holds the sum.
-    #[error("a sum over {patients} patients with this bound and scale may overflow 64 bits: lower the bound or the scale")]
+    #[error(
+        "a sum over {patients} patients with this bound and scale may overflow 64 bits: lower the bound or the scale"
+    )]
     Overflow {
         /// How many patients may be in the sum.
         patients: u32,
     },
     /// The ring asked for is too narrow.
-    #[error("a ring of {bits} bits cannot hold a sum over {patients} patients with this bound and scale: it takes {needed}")]
+    #[error(
+        "a ring of {bits} bits cannot hold a sum over {patients} patients with this bound and scale: it takes {needed}"
+    )]
     RingTooNarrow {
         /// The ring asked for.
         bits: u8,
@@ -188,7 +195,9 @@ pub enum PlanError {
         needed: u8,
     },
     /// A vector that is empty or too long.
-    #[error("a vector of {0} coordinates cannot be shared: ask for at least one column, and at most 2^33 bytes of lanes")]
+    #[error(
+        "a vector of {0} coordinates cannot be shared: ask for at least one column, and at most 2^33 bytes of lanes"
+    )]
     Dimension(u64),
     /// A round or join time of zero, or of more than a day.
     #[error("{what} of {seconds} s: use 1 to 86400")]

@@ -180,7 +180,9 @@ impl Job {
             Job::Pack { sums, ring } => sums.iter().map(|sum| sum.len() * ring.word_bytes()).sum(),
             Job::Expand { chunk, chunks, keys } => chunks.bytes(*chunk) * keys.len(),
             // A key encapsulation costs as much as a walk over a chunk.
-            Job::Seal { sums, ring, .. } => sums.iter().map(|sum| sum.len() * ring.word_bytes()).sum::<usize>() + (1 << 19),
+            Job::Seal { sums, ring, .. } => {
+                sums.iter().map(|sum| sum.len() * ring.word_bytes()).sum::<usize>() + (1 << 19)
+            }
             Job::Reconstruct { chunks, sealed, .. } => (vector_bytes(chunks) + (1 << 19)) * sealed.len(),
         }
     }
@@ -213,13 +215,7 @@ fn vector_bytes(chunks: &Chunks) -> usize {
     (0..chunks.count()).map(|chunk| chunks.bytes(chunk)).sum()
 }
 
-fn mask_vector(
-    vector: &SecretVector,
-    chunks: &Chunks,
-    root: &Root,
-    begin: Digest,
-    blocks: u16,
-) -> Option<Outcome> {
+fn mask_vector(vector: &SecretVector, chunks: &Chunks, root: &Root, begin: Digest, blocks: u16) -> Option<Outcome> {
     let ring = chunks.ring();
     let input = vector.digest(root);
     let seeds: Vec<Seed> = (0..blocks).map(|block| Seed::derive(root, begin, input, block)).collect();

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::chains::{Chain, StoredChain};
 use crate::desk::{Desk, Me, Pen, Stop, rule};
 use crate::error::Wrong;
-use crate::id::{Digest, Kind, Place, RoundNo, Snapshot, Time, To};
+use crate::id::{Digest, Kind, Place, RoundNo, SessionId, Snapshot, Time, To};
 use crate::merkle;
 use crate::message::{Confirm, Key, Refuse, cohort_leaf};
 use crate::patient::{Ticket as PatientTicket, session_key};
@@ -57,8 +57,9 @@ pub(crate) struct Member {
     min_cohort: u32,
     listing: Listing,
     chains: BTreeMap<Place, Chain>,
-    /// Whether `chains` has keys that the store has not.
-    unsaved: bool,
+    /// Whose chains came since all were last stored: each has a record of its own, as storing all for every Key would
+    /// take time that grows with the square of their number.
+    single: Vec<Place>,
     confirmed: Vec<Confirmed>,
     /// Whether a Cohort came: with the end of its round the private half goes, confirmed or not.
     had_cohort: bool,
@@ -93,7 +94,7 @@ impl Member {
             min_cohort,
             listing: Listing::Partial(Pieces::default()),
             chains: BTreeMap::new(),
-            unsaved: false,
+            single: Vec::new(),
             confirmed: Vec::new(),
             had_cohort: false,
             round: None,
@@ -103,7 +104,7 @@ impl Member {
     pub(crate) fn take(&mut self, frame: &Frame, rules: &Rules, desk: &mut MemberDesk<'_>) -> Result<(), Stop> {
         match frame.envelope.kind {
             Kind::List => self.on_list(frame, rules, desk),
-            Kind::Key => self.on_key(frame, rules),
+            Kind::Key => self.on_key(frame, rules, desk),
             Kind::Share => self.on_share(frame, rules, desk),
             Kind::Cohort => self.on_cohort(frame, rules, desk),
             Kind::Open => self.on_open(frame, rules, desk),
@@ -133,7 +134,7 @@ impl Member {
         Ok((place, sender))
     }
 
-    fn on_key(&mut self, frame: &Frame, rules: &Rules) -> Result<(), Stop> {
+    fn on_key(&mut self, frame: &Frame, rules: &Rules, desk: &mut MemberDesk<'_>) -> Result<(), Stop> {
         let (place, sender) = self.sender(frame)?;
         if frame.envelope.after != self.lineup.digest {
             return Err(Stop::Useless("a Key after another Roster than this member has"));
@@ -146,8 +147,10 @@ impl Member {
         let info = self.lineup.key_info(rules, &sender.identity, &self.lineup.seats[usize::from(self.seat)]);
         let chain =
             seal::decapsulate(secret, &key.encapsulation, &info).map_err(|_| rule("a Key that does not open"))?;
-        self.chains.insert(place, Chain::new(chain));
-        self.unsaved = true;
+        let chain = Chain::new(chain);
+        desk.out.put(single_key(rules.session, place), wire::encode(&chain.store()));
+        self.chains.insert(place, chain);
+        self.single.push(place);
         Ok(())
     }
 
@@ -270,9 +273,17 @@ impl Member {
     }
 
     fn save_chains(&mut self, rules: &Rules, desk: &mut MemberDesk<'_>) {
-        let chains: Vec<(Place, StoredChain)> = self.chains.iter().map(|(place, chain)| (*place, chain.store())).collect();
+        let chains: Vec<(Place, StoredChain)> =
+            self.chains.iter().map(|(place, chain)| (*place, chain.store())).collect();
         desk.out.put(session_key(rules.session, "holdings"), wire::encode(&chains));
-        self.unsaved = false;
+        self.forget_single(rules.session, desk);
+    }
+
+    /// Forgets the records of single chains: at the session's end, and once all chains are stored together.
+    pub(crate) fn forget_single(&mut self, session: SessionId, desk: &mut MemberDesk<'_>) {
+        for place in self.single.drain(..) {
+            desk.out.forget(single_key(session, place));
+        }
     }
 
     fn save_confirmed(&self, rules: &Rules, desk: &mut MemberDesk<'_>) {
@@ -292,10 +303,17 @@ impl Member {
         let seat = lineup.seat_of(&me.name)?;
         let signed: Vec<Signed> = wire::decode(bytes("list")?, "list of joins").ok()?;
         let joined = signed.iter().map(|one| Joined::read(&one.open()?, rules, me, now)).collect::<Result<Vec<_>, _>>();
-        let chains = match bytes("holdings") {
+        let mut chains = match bytes("holdings") {
             Some(bytes) => wire::decode::<Vec<(Place, StoredChain)>>(bytes, "holdings").ok()?,
             None => Vec::new(),
         };
+        let mut single = Vec::new();
+        for place in (0..lineup.count).map(Place) {
+            if let Some(bytes) = store.get(&single_key(rules.session, place)) {
+                chains.push((place, wire::decode(bytes, "chain").ok()?));
+                single.push(place);
+            }
+        }
         let confirmed = match bytes("confirmed") {
             Some(bytes) => wire::decode(bytes, "confirmed").ok()?,
             None => Vec::new(),
@@ -307,12 +325,17 @@ impl Member {
             min_cohort,
             listing: Listing::Whole(joined.ok()?),
             chains: chains.iter().map(|(place, chain)| (*place, Chain::from(chain))).collect(),
-            unsaved: false,
+            single,
             confirmed,
             had_cohort: false,
             round: None,
         })
     }
+}
+
+/// The record of one patient's chain.
+fn single_key(session: SessionId, place: Place) -> String {
+    session_key(session, &format!("holding/{}", place.0))
 }
 
 impl Round {

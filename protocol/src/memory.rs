@@ -191,7 +191,8 @@ impl Network {
     #[allow(clippy::panic)]
     pub fn offer(&mut self, name: &Name, snapshot: &Snapshot, record: Record) -> Result<(), OfferError> {
         let moment = self.moment();
-        let Some(Machine::Patient(patient)) = self.parties.get_mut(name).and_then(|party| party.machine.as_mut()) else {
+        let Some(Machine::Patient(patient)) = self.parties.get_mut(name).and_then(|party| party.machine.as_mut())
+        else {
             panic!("{name} is no living patient")
         };
         let effects = patient.offer(snapshot.clone(), record, &moment)?;
@@ -255,6 +256,16 @@ impl Network {
     pub fn describe(&self, name: &Name) -> String {
         let machine = self.parties.get(name).and_then(|party| party.machine.as_ref());
         machine.map(|machine| format!("{machine:?}")).unwrap_or_default()
+    }
+
+    /// Puts all that the board has for a party on its way to it again, in no particular order, as a consumer does that
+    /// is made anew.
+    pub fn redeliver(&mut self, receiver: &Name) {
+        let meant = self.board.iter().filter(|(address, _)| address.to.includes(receiver));
+        self.queue.extend(meant.map(|(address, payload)| {
+            let (receiver, address, payload) = (receiver.clone(), address.clone(), payload.clone());
+            Delivery { receiver, address, payload, delay: 0 }
+        }));
     }
 
     /// Writes a message to the board, as whoever has the keys to sign it could.

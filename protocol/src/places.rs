@@ -30,7 +30,7 @@ impl Places {
 
     /// Whether this is a set over a Roster of `count` patients: right length and no stray bit.
     pub fn fits(&self, count: u32) -> bool {
-        let stray = self.bits.last().is_some_and(|last| count % 8 != 0 && last >> (count % 8) != 0);
+        let stray = self.bits.last().is_some_and(|last| !count.is_multiple_of(8) && last >> (count % 8) != 0);
         self.count == count && self.bits.len() == count.div_ceil(8) as usize && !stray
     }
 

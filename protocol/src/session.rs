@@ -34,12 +34,7 @@ impl Rules {
         if hospital.role != Role::Hospital {
             return Err(Wrong::NotItsRole.into());
         }
-        let rules = Self {
-            session: frame.digest,
-            hospital,
-            blocks: announce.sharing.blocks().into(),
-            announce,
-        };
+        let rules = Self { session: frame.digest, hospital, blocks: announce.sharing.blocks().into(), announce };
         rules.check()?;
         Ok(rules)
     }
@@ -60,7 +55,9 @@ impl Rules {
             return Err(rule("a session takes exactly one server"));
         }
         if *min_cohort < 2 || expect < min_cohort || *expect < u32::from(sharing.committee()) {
-            return Err(rule("at least two, the smallest cohort and the committee must fit into the expected patients"));
+            return Err(rule(
+                "at least two, the smallest cohort and the committee must fit into the expected patients",
+            ));
         }
         if !SECONDS.contains(join_seconds) {
             return Err(rule("join_seconds must be from 1 to 86400"));
@@ -263,7 +260,10 @@ impl Asked {
             return Err(Stop::Useless("a Begin after another Roster than this party has"));
         }
         let begin: Begin = frame.envelope.body()?;
-        if frame.envelope.round == RoundNo::SETUP || !begin.question.is_sound() || !SECONDS.contains(&begin.round_seconds) {
+        if frame.envelope.round == RoundNo::SETUP
+            || !begin.question.is_sound()
+            || !SECONDS.contains(&begin.round_seconds)
+        {
             return Err(rule("a Begin needs a round from 1, a sound question and a time from 1 to 86400 s"));
         }
         if !begin.ring.fits(u64::from(lineup.count), begin.scaled_bound) {

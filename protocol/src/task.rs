@@ -120,7 +120,9 @@ pub enum RecordError {
         expected: u32,
     },
     /// A value beyond the bound.
-    #[error("a value in column `{column}` is beyond the bound of {bound}: check its unit, or raise the bound for everybody")]
+    #[error(
+        "a value in column `{column}` is beyond the bound of {bound}: check its unit, or raise the bound for everybody"
+    )]
     OutOfBound {
         /// Which column.
         column: String,
@@ -149,8 +151,7 @@ impl Record {
     }
 
     fn check_column(&self, column: &Column, schema: &Schema) -> Result<(), RecordError> {
-        let values =
-            self.columns.get(&column.name).ok_or_else(|| RecordError::MissingColumn(column.name.clone()))?;
+        let values = self.columns.get(&column.name).ok_or_else(|| RecordError::MissingColumn(column.name.clone()))?;
         if values.len() != column.width as usize {
             let (column, got, expected) = (column.name.clone(), values.len(), column.width);
             return Err(RecordError::Width { column, got, expected });

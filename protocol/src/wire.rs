@@ -283,7 +283,8 @@ mod tests {
         for at in 0..bytes.len() {
             let mut altered = bytes.to_vec();
             altered[at] ^= 1;
-            let accepted = Frame::decode(&Bytes::from(altered)).is_ok_and(|f| f.verify(&identity(&key, "alice")).is_ok());
+            let accepted =
+                Frame::decode(&Bytes::from(altered)).is_ok_and(|f| f.verify(&identity(&key, "alice")).is_ok());
             assert!(!accepted, "byte {at}");
         }
     }
@@ -301,11 +302,7 @@ mod tests {
         let m = encode(&envelope());
         assert_eq!(
             hex::encode(m),
-            format!(
-                "9801c420{}02a5616c696365a3616c6ca57368617265c420{}c40190",
-                "01".repeat(32),
-                "02".repeat(32)
-            )
+            format!("9801c420{}02a5616c696365a3616c6ca57368617265c420{}c40190", "01".repeat(32), "02".repeat(32))
         );
     }
 }

@@ -121,11 +121,8 @@ fn the_story_of_alice_bob_charlie_and_dave() {
     let mut net = Network::new(7);
     net.add_hospital(&name("hospital"));
     net.add_server(&name("server"));
-    let schema = Schema {
-        columns: vec![Column::scalar("value")],
-        scaled_bound: 1_000_000_000_000_000,
-        scale: Scale::default(),
-    };
+    let schema =
+        Schema { columns: vec![Column::scalar("value")], scaled_bound: 1_000_000_000_000_000, scale: Scale::default() };
     let offer = |net: &mut Network, who: &str, label: &str, units: i64| {
         let record = Record::new(BTreeMap::from([("value".into(), vec![units * 1_000_000])]), &schema).unwrap();
         net.offer(&name(who), &snapshot(label), record).unwrap();

@@ -2,11 +2,11 @@
 //! consumers and purges what is over.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use nats::{Broker, BrokerSettings, Inbox, Operator};
+use nats::{Broker, BrokerError, BrokerSettings, Inbox, Operator};
 use protocol::{Caretaker, Name, Purge, Role};
 use tokio::process::Command;
 
@@ -20,6 +20,8 @@ use crate::report::note;
 
 /// How often it is looked whether somebody was enrolled.
 const LOOK: Duration = Duration::from_millis(50);
+/// The port of the last time, in the broker's folder.
+const PORT_FILE: &str = "port";
 
 /// Runs the broker until it is stopped.
 ///
@@ -61,9 +63,7 @@ impl Keeper {
         let dir = home.nats_server_dir();
         let binary = tokio::task::spawn_blocking(move || nats::find_or_install(&dir)).await??;
         let (enrolled, parties) = (last_enrolment(home), parties(home)?);
-        let study = home.study()?;
-        let broker =
-            Broker::start(&binary.path, tied, &home.broker_dir(), settings(home, args)?, &study, &parties).await?;
+        let broker = start(home, args, &binary.path, &parties).await?;
         let credentials = home.credentials(&"operator".parse()?)?;
         let way = Way { broker: Some(broker.endpoint().clone()), wait: Some(Duration::from_secs(10)) };
         let operator = Operator::new(connect(home, &way, &credentials).await?.link().clone());
@@ -131,6 +131,28 @@ impl Keeper {
     }
 }
 
+/// Starts nats-server, without a given port at that of the last time: whoever was connected then knocks there again.
+async fn start(home: &Home, args: &BrokerArgs, binary: &Path, parties: &[(Role, Name)]) -> anyhow::Result<Broker> {
+    let (dir, study) = (home.broker_dir(), home.study()?);
+    let at = async |port| {
+        anyhow::Ok(Broker::start(binary, tied, &dir, settings(home, args, port)?, &study, parties).await)
+    };
+    let started = match (args.port, last_port(home)) {
+        (None, Some(last)) => match at(Some(last)).await? {
+            Err(BrokerError::PortInUse { .. }) => at(None).await?,
+            other => other,
+        },
+        (given, _) => at(given).await?,
+    };
+    let broker = started?;
+    fs::write(dir.join(PORT_FILE), broker.endpoint().port.to_string())?;
+    Ok(broker)
+}
+
+fn last_port(home: &Home) -> Option<u16> {
+    fs::read_to_string(home.broker_dir().join(PORT_FILE)).ok()?.trim().parse().ok()
+}
+
 /// When somebody was last entered in the CA's register.
 fn last_enrolment(home: &Home) -> Option<SystemTime> {
     fs::metadata(home.ca_dir().join("issued")).and_then(|folder| folder.modified()).ok()
@@ -146,7 +168,7 @@ fn followers(parties: &[(Role, Name)]) -> Vec<Name> {
     parties.iter().filter(|(role, _)| follows(role)).map(|(_, name)| name.clone()).collect()
 }
 
-fn settings(home: &Home, args: &BrokerArgs) -> anyhow::Result<BrokerSettings> {
+fn settings(home: &Home, args: &BrokerArgs, port: Option<u16>) -> anyhow::Result<BrokerSettings> {
     let dir = home.party_dir(&"broker".parse()?);
     let dir = dir.canonicalize().with_context(|| format!("the broker's folder {}", dir.display()))?;
     // The broker's own certificate must hold, or every party would be refused one by one.
@@ -154,7 +176,7 @@ fn settings(home: &Home, args: &BrokerArgs) -> anyhow::Result<BrokerSettings> {
     let store_dir: PathBuf = home.broker_dir().canonicalize()?.join("jetstream");
     Ok(BrokerSettings {
         host: args.host.clone(),
-        port: args.port,
+        port,
         cert: dir.join("cert.pem"),
         key: dir.join("key.pem"),
         ca: dir.join("ca.pem"),
@@ -164,7 +186,7 @@ fn settings(home: &Home, args: &BrokerArgs) -> anyhow::Result<BrokerSettings> {
 }
 
 /// nats-server is started through this program, which ties it to this process.
-fn tied(binary: &std::path::Path) -> Command {
+fn tied(binary: &Path) -> Command {
     let this = std::env::current_exe().unwrap_or_else(|_| "ward".into());
     let mut command = Command::new(this);
     command.arg("exec-tied").arg(binary).stdin(std::process::Stdio::null());

@@ -1,6 +1,6 @@
 //! `ward hospital sum`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use protocol::{
     Answer, Ask, Column, Event, Hospital, Plan, PlanError, Question, SessionId, SessionInfo, Settings,
@@ -10,7 +10,7 @@ use super::server::me;
 use crate::cli::SumArgs;
 use crate::connect::{Way, connect};
 use crate::driver::{Driver, now};
-use crate::exit::{Aborted, usage};
+use crate::exit::{Aborted, Stopped, usage};
 use crate::home::Home;
 use crate::life::Stop;
 use crate::lock::Running;
@@ -19,6 +19,8 @@ use crate::store::Store;
 
 /// How long a session lives if nobody ends it: 90 days, in seconds.
 const SESSION_SECONDS: u32 = 90 * 86_400;
+/// How long a round's outcome may take to the board.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// Asks for the sum, as often as was said, and prints each answer.
 ///
@@ -34,7 +36,7 @@ pub async fn sum(home: &Home, way: &Way, args: &SumArgs, json: bool, tied: bool)
     let choice = choose(&hospital, home, args)?;
     let board = tokio::select! {
         board = connect(home, way, &credentials) => board?,
-        () = stop.asked() => return Ok(()),
+        () = stop.asked() => return Err(Stopped.into()),
     };
     let mut asking = Asking { driver: Driver::new(args.name.clone(), hospital, board, store).await?, json };
     asking.tidy().await?;
@@ -171,14 +173,16 @@ impl Asking {
         let begun = Instant::now();
         let info = self.driver.machine.info(session).ok_or_else(|| PlanError::NoSession(session.short()))?;
         let mut events = self.driver.apply(|hospital, moment| hospital.ask(moment, session, ask)).await?;
+        let mut waiting = Waiting::new();
         loop {
             for event in events {
                 tell(&event);
+                waiting.news(&event);
                 let elapsed = begun.elapsed().as_millis() as u64;
                 match event {
                     Event::Opened(answer) => return self.opened(&answer, &info, elapsed).await,
                     Event::Aborted { session: aborted, round, reason, advice } if aborted == session => {
-                        self.driver.flush().await?;
+                        self.settle().await?;
                         let report = NoAnswer::new(session, round, &reason, &advice, elapsed);
                         let message = report.message.clone();
                         if self.json {
@@ -194,6 +198,10 @@ impl Asking {
                     let ready = ready?;
                     self.driver.take(ready).await?
                 }
+                () = waiting.long() => {
+                    waiting.tell();
+                    Vec::new()
+                }
                 () = stop.asked() => {
                     let unready = self.driver.machine.unready().contains(&session);
                     self.driver.apply(|hospital, moment| anyhow::Ok(hospital.stop(moment, session, unready))).await?
@@ -202,15 +210,63 @@ impl Asking {
         }
     }
 
+    /// Waits until what it said is on the board, but not for a broker that is away: patients then give up the round
+    /// at its end.
+    async fn settle(&mut self) -> anyhow::Result<()> {
+        match tokio::time::timeout(SETTLE, self.driver.flush()).await {
+            Ok(settled) => settled,
+            Err(_) => {
+                note!("the broker is away: patients will see this round end by their own clocks");
+                Ok(())
+            }
+        }
+    }
+
     async fn opened(&mut self, answer: &Answer, info: &SessionInfo, elapsed: u64) -> anyhow::Result<()> {
         // The receipt is on the board before the answer is printed.
-        self.driver.flush().await?;
+        self.settle().await?;
         let report = Report::opened(answer, info, elapsed);
         match &report {
-            Report::Opened(opened) if !self.json => println!("{}", opened.text()),
+            Report::Opened(opened) if !self.json => println!("{}", opened.text(&answer.snapshot)),
             _ => println!("{}", report.json()),
         }
         Ok(())
+    }
+}
+
+/// Tells a person what is waited for, where it takes longer than a second.
+struct Waiting {
+    what: &'static str,
+    next: tokio::time::Instant,
+}
+
+impl Waiting {
+    const FIRST: Duration = Duration::from_secs(1);
+    const AGAIN: Duration = Duration::from_secs(10);
+
+    fn new() -> Self {
+        Self { what: "the server and for patients to join", next: tokio::time::Instant::now() + Self::FIRST }
+    }
+
+    fn news(&mut self, event: &Event) {
+        self.what = match event {
+            Event::Roster { .. } => "the list of who joined",
+            Event::Round { .. } => "patients to share",
+            Event::Cohort { .. } => "members to confirm",
+            Event::Confirmed { .. } => "sums",
+            _ => return,
+        };
+        self.next = tokio::time::Instant::now() + Self::FIRST;
+    }
+
+    /// Returns when it has taken long. Cancel safe.
+    async fn long(&self) {
+        tokio::time::sleep_until(self.next).await;
+    }
+
+    fn tell(&mut self) {
+        note!("waiting for {}", self.what);
+        self.next = tokio::time::Instant::now() + Self::AGAIN;
     }
 }
 
@@ -221,7 +277,7 @@ fn tell(event: &Event) {
         }
         Event::Round { round, .. } => note!("round {round}: asked"),
         Event::Cohort { round, count } => note!("round {round}: cohort of {count} fixed"),
-        Event::Confirmed { round, count } => note!("round {round}: {count} members confirmed"),
+        Event::Confirmed { round, count } => note!("round {round}: {count} confirmed"),
         Event::Fault(fault) => tracing::warn!("{fault}"),
         _ => {}
     }

@@ -38,7 +38,12 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
     let profile = Profile::load_or_default(&dir, &super::study(home)?)?;
     let profile = with_flags(profile, args.min_cohort, args.bound, args.scale);
     // What is wrong with a value is said before anybody is enrolled.
-    let record = given.map(|text| input::value_record(text.expose(), &profile.schema)).transpose()?;
+    let record = match given {
+        Some(text) => Some(input::value_record(text.expose(), &profile.schema)?),
+        // It never had one: asked for now, so that nobody is enrolled without a value.
+        None if !home.state_path(&name).exists() => Some(ask_value(&name, &profile.schema)?),
+        None => None,
+    };
     super::prepare(home)?;
     if home.has_ca() && enrol(home, &name, None)?.new {
         profile.save(&dir)?;

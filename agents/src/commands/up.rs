@@ -10,7 +10,7 @@ use super::hospital::settings;
 use crate::children::Process;
 use crate::cli::{RuleArgs, UpArgs};
 use crate::enrol::enrol_many;
-use crate::exit::usage;
+use crate::exit::{Aborted, Stopped, usage};
 use crate::home::Home;
 use crate::input::{self, Assignment, SecretText};
 use crate::life::Stop;
@@ -38,11 +38,11 @@ pub async fn run(home: &Home, args: UpArgs, json: bool) -> anyhow::Result<()> {
     enrol_many(home, who.names())?;
     let snapshot = labels::fresh(home)?;
     labels::note(home, &snapshot)?;
-    note!("{} patients; {}", who.count(), plan.explain());
+    note!("{} patients", who.count());
     let mut up = Up { home, args: &args, snapshot, processes: Vec::new() };
     let outcome = tokio::select! {
         outcome = up.study(&who, plan.min_cohort(), json) => outcome,
-        () = stop.asked() => Err(crate::exit::Usage("stopped before there was an answer".into()).into()),
+        () = stop.asked() => Err(Stopped.into()),
     };
     if outcome.is_ok() && args.keep {
         up.explain_keep(&who);
@@ -165,7 +165,7 @@ impl Up<'_> {
             ended = self.any_ended() => return Err(ended.err().unwrap_or_else(|| anyhow::anyhow!("a party ended"))),
         };
         let ended = hospital.ended().await?;
-        show(&answer, &hospital, ended.code(), json)
+        show(&answer, &self.snapshot, &hospital, ended.code(), json)
     }
 
     async fn start(&mut self, what: &str, args: Vec<String>, first_line: Option<&str>) -> anyhow::Result<()> {
@@ -232,7 +232,7 @@ impl Up<'_> {
         args.push(format!("--bound={}", rules.bound));
         args.push(format!("--scale={}", who.scale(rules).get()));
         args.extend((!self.args.keep).then(|| "--last".to_string()));
-        Process::start(self.home, "hospital", &args, None).await
+        Process::narrated(self.home, "hospital", &args).await
     }
 
     /// Returns when a party ends that should go on, with what it said. Cancel safe.
@@ -288,7 +288,13 @@ async fn last_line(hospital: &mut Process) -> anyhow::Result<String> {
 }
 
 /// Prints the hospital's answer, or ends as it ended.
-fn show(answer: &str, hospital: &Process, code: Option<i32>, json: bool) -> anyhow::Result<()> {
+fn show(
+    answer: &str,
+    snapshot: &Snapshot,
+    hospital: &Process,
+    code: Option<i32>,
+    json: bool,
+) -> anyhow::Result<()> {
     match (Report::parse(answer), code) {
         (Some(report), _) => {
             if json {
@@ -297,11 +303,11 @@ fn show(answer: &str, hospital: &Process, code: Option<i32>, json: bool) -> anyh
             match report {
                 Report::Opened(opened) => {
                     if !json {
-                        println!("{}", opened.text());
+                        println!("{}", opened.text(snapshot));
                     }
                     Ok(())
                 }
-                Report::Aborted(aborted) => Err(crate::exit::Aborted(aborted.message).into()),
+                Report::Aborted(aborted) => Err(Aborted(aborted.message).into()),
             }
         }
         (None, Some(2)) => usage!("hospital: {}", hospital.last_words()),

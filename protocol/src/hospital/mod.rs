@@ -190,7 +190,8 @@ impl Hospital {
         if self.over.contains(&frame.envelope.session) {
             return Err(Stop::Useless("the session is over"));
         }
-        let session = self.sessions.get_mut(&frame.envelope.session).ok_or(Stop::Useless("no session of this hospital"))?;
+        let session =
+            self.sessions.get_mut(&frame.envelope.session).ok_or(Stop::Useless("no session of this hospital"))?;
         session.take(&frame, &mut desk)
     }
 
@@ -207,7 +208,7 @@ impl Hospital {
         }
         for id in over {
             self.sessions.remove(&id);
-            self.early.forget(id, None);
+            self.early.forget(id);
             self.over.insert(id);
             desk.out.event(Event::Ended(id));
         }

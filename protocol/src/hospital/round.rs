@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::session::{Open, Past};
+use super::session::{Begun, Open, Past};
 use super::sums::{Incoming, MaskSums, Masked};
 use super::{HospitalDesk, Ticket, Work};
 use crate::desk::{Me, Pen, Stop, rule};
@@ -96,7 +96,13 @@ impl Round {
     }
 
     /// Takes note of a Confirm; the Open follows once q are here.
-    fn on_confirm(&mut self, frame: &Frame, rules: &Rules, lineup: &Lineup, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
+    fn on_confirm(
+        &mut self,
+        frame: &Frame,
+        rules: &Rules,
+        lineup: &Lineup,
+        desk: &mut HospitalDesk<'_>,
+    ) -> Result<(), Stop> {
         let fixed = self.fixed().ok_or(Stop::Early)?.clone();
         let seat = read_confirm(frame, fixed.digest, rules.session, self.asked.round, lineup)?;
         self.confirms.insert(seat, frame.signed());
@@ -110,8 +116,7 @@ impl Round {
         let senders = rules.announce.sharing.default_senders(&confirmed, self.asked.round.0);
         let confirms = self.confirms.values().cloned().collect();
         let sums = MaskSums::new(rules.blocks.len() as u16);
-        self.stage =
-            Stage::Opening(Box::new(Opening { fixed, confirms, sums, again: desk.now, adding: false }));
+        self.stage = Stage::Opening(Box::new(Opening { fixed, confirms, sums, again: desk.now, adding: false }));
         self.send_open(senders, lineup, rules, desk);
         Ok(())
     }
@@ -159,6 +164,9 @@ impl Open {
     }
 
     pub(super) fn take(&mut self, frame: &Frame, rules: &Rules, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
+        if frame.envelope.kind == Kind::Cohort && self.current(frame.envelope.round).is_err() {
+            return self.on_late_cohort(frame, rules, desk);
+        }
         self.current(frame.envelope.round)?;
         match frame.envelope.kind {
             Kind::Cohort => self.on_cohort(frame, rules, desk),
@@ -199,9 +207,24 @@ impl Open {
         let places = fixed.cohort.places.clone();
         desk.out.event(Event::Cohort { round: number, count: places.len() });
         round.stage = Stage::Confirming(Box::new(fixed));
-        self.past.push(Past { round: number, snapshot, places });
-        self.save(rules.session, desk);
+        self.remember(Past { round: number, snapshot, places }, rules, desk);
         Ok(())
+    }
+
+    /// The Cohort of a round that is over: members may have confirmed it, so it is what must be asked again.
+    fn on_late_cohort(&mut self, frame: &Frame, rules: &Rules, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
+        let begun = self.begun.iter().find(|begun| begun.round == frame.envelope.round);
+        let Begun { round, begin, snapshot } = begun.ok_or(Stop::Useless("a message of another round"))?.clone();
+        let fixed = Fixed::read(frame, &self.lineup, begin)?;
+        self.remember(Past { round, snapshot, places: fixed.cohort.places }, rules, desk);
+        Ok(())
+    }
+
+    fn remember(&mut self, past: Past, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        self.begun.retain(|begun| begun.round != past.round);
+        self.past.push(past);
+        self.past.sort_by_key(|past| past.round);
+        self.save(rules.session, desk);
     }
 
     fn on_refuse(&mut self, frame: &Frame, rules: &Rules, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
@@ -350,7 +373,9 @@ impl Open {
                 let Ok((round, lineup)) = self.parts() else { return };
                 round.add_up(lineup, rules, desk);
             }
-            (Work::Reconstruct, Outcome::Reconstructed(mut sum)) => self.answer(std::mem::take(&mut sum.0), rules, desk),
+            (Work::Reconstruct, Outcome::Reconstructed(mut sum)) => {
+                self.answer(std::mem::take(&mut sum.0), rules, desk)
+            }
             (Work::Reconstruct, Outcome::BadSum(seat)) => self.bad_sum(seat, rules, desk),
             (Work::Reconstruct, Outcome::Unfit) => self.unfit_masked_sum(rules, desk),
             _ => {}

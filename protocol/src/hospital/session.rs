@@ -39,6 +39,8 @@ pub(super) struct Open {
     pub(super) lineup: Lineup,
     pub(super) joined: Vec<Joined>,
     pub(super) past: Vec<Past>,
+    /// Rounds that were asked and of which no Cohort came yet: it may still come, also after their end.
+    pub(super) begun: Vec<Begun>,
     pub(super) last: RoundNo,
     pub(super) round: Option<Round>,
     /// The last word was said: the session is over.
@@ -52,6 +54,15 @@ pub(super) struct Past {
     pub(super) round: RoundNo,
     pub(super) snapshot: Snapshot,
     pub(super) places: Places,
+}
+
+/// A round that was asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Begun {
+    pub(super) round: RoundNo,
+    pub(super) begin: Digest,
+    pub(super) snapshot: Snapshot,
 }
 
 /// One session of the hospital.
@@ -143,7 +154,12 @@ impl Session {
         SessionInfo {
             session: self.id(),
             announced: self.announced,
-            rules: format!("c={}, t={}, k={}", sharing.committee(), sharing.threshold(), self.rules.announce.min_cohort),
+            rules: format!(
+                "c={}, t={}, k={}",
+                sharing.committee(),
+                sharing.threshold(),
+                self.rules.announce.min_cohort
+            ),
             committee: sharing.committee(),
             threshold: sharing.threshold(),
             quorum: sharing.quorum(),
@@ -210,7 +226,15 @@ impl Session {
         let Some(joined) = pieces.take(frame, &self.rules, lineup, desk.me, desk.now)? else { return Ok(()) };
         let signed: Vec<&Signed> = joined.iter().map(|one| &one.signed).collect();
         desk.out.put(session_key(self.rules.session, "list"), wire::encode(&signed));
-        let open = Open { lineup: (**lineup).clone(), joined, past: Vec::new(), last: RoundNo::SETUP, round: None, ended: false };
+        let open = Open {
+            lineup: (**lineup).clone(),
+            joined,
+            past: Vec::new(),
+            begun: Vec::new(),
+            last: RoundNo::SETUP,
+            round: None,
+            ended: false,
+        };
         open.save(self.rules.session, desk);
         self.stage = Stage::Open(Box::new(open));
         self.send_payload_keys(desk)?;
@@ -294,10 +318,11 @@ impl Session {
         let Stage::Open(open) = &mut self.stage else { return Err(PlanError::Busy) };
         let ring = ask.check(open.lineup.count)?;
         let number = open.last.next();
-        let payload = self.rules.announce.payloads.then(|| PayloadHeader {
-            chunks: Vec::new(),
-            key: payload_commitment(&payload_key, number.0),
-        });
+        let payload = self
+            .rules
+            .announce
+            .payloads
+            .then(|| PayloadHeader { chunks: Vec::new(), key: payload_commitment(&payload_key, number.0) });
         // The newest cohort over this snapshot, opened or not: members may have confirmed it.
         let same_as = open.past.iter().rev().find(|past| past.snapshot == ask.snapshot).map(|past| past.round);
         let begin = Begin {
@@ -318,6 +343,7 @@ impl Session {
         let asked = asked.and_then(|frame| Asked::read(&frame, &self.rules, &open.lineup, open.last, desk.now));
         let asked = asked.map_err(|_| PlanError::Dimension(begin.question.dimension()))?;
         open.last = number;
+        open.begun.push(Begun { round: number, begin: asked.digest, snapshot: begin.snapshot.clone() });
         open.save(self.rules.session, desk);
         desk.out.send.push(pen.post(Kind::Begin, &signed, To::All, &[]));
         desk.out.event(Event::Round { session: self.rules.session, round: number });
@@ -403,8 +429,8 @@ impl Session {
                 let signed: Vec<Signed> = wire::decode(list, "list of joins").ok()?;
                 let joined = signed.iter().map(|one| Joined::read(&one.open()?, &rules, me, now));
                 let joined = joined.collect::<Result<Vec<_>, _>>().ok()?;
-                let (last, past) = wire::decode(rounds, "rounds").ok()?;
-                Stage::Open(Box::new(Open { lineup, joined, past, last, round: None, ended: false }))
+                let (last, past, begun) = wire::decode(rounds, "rounds").ok()?;
+                Stage::Open(Box::new(Open { lineup, joined, past, begun, last, round: None, ended: false }))
             }
             (Some(lineup), ..) => Stage::Listing(Box::new(lineup), Pieces::default()),
         };
@@ -425,7 +451,7 @@ impl Session {
 impl Open {
     /// Stores which rounds were, and their cohorts.
     pub(super) fn save(&self, session: SessionId, desk: &mut HospitalDesk<'_>) {
-        desk.out.put(session_key(session, "rounds"), wire::encode(&(self.last, &self.past)));
+        desk.out.put(session_key(session, "rounds"), wire::encode(&(self.last, &self.past, &self.begun)));
     }
 
     /// The name at `place`.

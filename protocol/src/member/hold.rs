@@ -113,8 +113,11 @@ impl Member {
         asked: &Asked,
         rules: &Rules,
     ) -> Result<BTreeMap<u16, Seed>, Stop> {
-        let blocks: Vec<u16> =
-            (0u16..).zip(rules.blocks.iter()).filter(|(_, block)| !block.contains(self.seat)).map(|(at, _)| at).collect();
+        let blocks: Vec<u16> = (0u16..)
+            .zip(rules.blocks.iter())
+            .filter(|(_, block)| !block.contains(self.seat))
+            .map(|(at, _)| at)
+            .collect();
         let (seeds, rest) = text.as_chunks::<32>();
         if seeds.len() != blocks.len() || !rest.is_empty() {
             return Err(rule("a box with another number of seeds"));
@@ -162,11 +165,8 @@ impl Member {
         verdict
     }
 
-    /// Reports to the first server what was not reported yet; the keys it depends on are stored first.
+    /// Reports to the first server what was not reported yet.
     pub(super) fn report_held(&mut self, rules: &Rules, desk: &mut MemberDesk<'_>) {
-        if self.unsaved {
-            self.save_chains(rules, desk);
-        }
         let Some(round) = &mut self.round else { return };
         let holdings = &mut round.holdings;
         holdings.due = None;

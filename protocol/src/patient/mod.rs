@@ -16,11 +16,11 @@ use crate::member;
 use crate::session::Rules;
 use crate::step::{Effects, Event, Input, Moment};
 use crate::task::{Policy, Record, Schema};
+pub(crate) use round::payload_commitment;
 use session::Session;
 pub(crate) use session::{payload_info, session_key};
-pub(crate) use round::payload_commitment;
-use vault::Vault;
 pub use vault::OfferError;
+use vault::Vault;
 
 /// What a job of a patient's was for.
 #[derive(Debug)]
@@ -169,10 +169,10 @@ impl Patient {
             }
         }
         for id in over {
-            if let Some(session) = self.sessions.remove(&id) {
+            if let Some(mut session) = self.sessions.remove(&id) {
                 session.wipe(&mut desk);
                 self.vault.release(id, &mut desk);
-                self.early.forget(id, None);
+                self.early.forget(id);
                 self.over.insert(id);
                 desk.out.event(Event::Ended(id));
             }

@@ -137,13 +137,7 @@ impl Round {
     }
 
     /// The masked vector is there: write the Share to the servers, then with its box to each member.
-    pub(super) fn masked(
-        &mut self,
-        outcome: Outcome,
-        rules: &Rules,
-        enrolled: &Enrolled,
-        desk: &mut Desk<'_, Ticket>,
-    ) {
+    pub(super) fn masked(&mut self, outcome: Outcome, rules: &Rules, enrolled: &Enrolled, desk: &mut Desk<'_, Ticket>) {
         let (Stage::Masking, Outcome::Masked { chunks, digests, seeds }) = (&self.stage, outcome) else { return };
         if desk.now >= self.asked.shares_close() {
             self.stage = Stage::Shared;

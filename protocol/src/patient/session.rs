@@ -232,7 +232,8 @@ impl Session {
         let randomness = self.randomness.as_ref().ok_or(Stop::Useless("the session's keys are gone"))?;
         let secret = seal_secret(randomness, self.rules.session);
         let info = payload_info(self.rules.session, &desk.me.name);
-        let opened = SumOpener::new(&secret, &message.encapsulation, &info).and_then(|opener| opener.open(0, &message.sealed));
+        let opened =
+            SumOpener::new(&secret, &message.encapsulation, &info).and_then(|opener| opener.open(0, &message.sealed));
         let opened = opened.map_err(|_| rule("the payload key does not open"))?;
         let key: [u8; 32] = opened.as_slice().try_into().map_err(|_| rule("the payload key is not 32 bytes"))?;
         let key = Zeroizing::new(key);
@@ -338,6 +339,14 @@ impl Session {
         if round.0.saturating_sub(self.last_round().0) > Asked::MOST_MISSED {
             return Err(rule("an Abort that is more than 10000 rounds ahead"));
         }
+        if let Some((newest, Some(begin))) = self.last
+            && newest == round
+        {
+            let roster = self.lineup().map(|lineup| lineup.digest);
+            if ![Some(begin), roster, Some(session)].contains(&Some(frame.envelope.after)) {
+                return Err(Stop::Useless("the abort of a round after another Begin than this patient has"));
+            }
+        }
         self.report_abort(session, round, reason, desk);
         self.finish(round, last, desk);
         Ok(())
@@ -418,7 +427,10 @@ impl Session {
     }
 
     /// Forgets all that the store has of this session but receipts.
-    pub(super) fn wipe(&self, desk: &mut Desk<'_, Ticket>) {
+    pub(super) fn wipe(&mut self, desk: &mut Desk<'_, Ticket>) {
+        if let Some(member) = &mut self.member {
+            member.forget_single(self.rules.session, desk);
+        }
         for what in ["state", "randomness", "chains", "round", "payload", "list", "seal", "holdings", "confirmed"] {
             desk.out.forget(self.key(what));
         }
@@ -459,7 +471,12 @@ impl Session {
     }
 
     /// All sessions that the store has.
-    pub(super) fn restore_all(me: &Me, min_cohort: u32, store: &BTreeMap<String, Vec<u8>>, now: Time) -> Vec<(SessionId, Self)> {
+    pub(super) fn restore_all(
+        me: &Me,
+        min_cohort: u32,
+        store: &BTreeMap<String, Vec<u8>>,
+        now: Time,
+    ) -> Vec<(SessionId, Self)> {
         let states = store.iter().filter(|(key, _)| key.starts_with("session/") && key.ends_with("/state"));
         states.filter_map(|(_, value)| Self::restore(me, min_cohort, value, store, now)).collect()
     }
@@ -475,7 +492,8 @@ impl Session {
         let rules = Rules::read(&announce.open().ok()?, me, now).ok()?;
         let session = rules.session;
         let bytes = |what: &str| store.get(&session_key(session, what));
-        let randomness = bytes("randomness").and_then(|bytes| bytes.as_slice().try_into().ok()).map(SessionRandomness::new);
+        let randomness =
+            bytes("randomness").and_then(|bytes| bytes.as_slice().try_into().ok()).map(SessionRandomness::new);
         let lineup = match &roster {
             Some(signed) => Some(Lineup::read(&signed.open().ok()?, &rules, me, now).ok()?),
             None => None,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
 use crate::desk::Desk;
-use crate::kdf;
 use crate::id::{Digest, SessionId, Snapshot};
+use crate::kdf;
 use crate::step::{Effects, Moment};
 use crate::task::{Record, Schema};
 use crate::wire;

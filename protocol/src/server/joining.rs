@@ -141,6 +141,7 @@ impl Session {
         self.stage = match committee.map(|seats| seats.iter().map(|seat| seat.signed.clone()).collect::<Vec<_>>()) {
             Some(committee) => self.publish(joined, committee, desk),
             None => {
+                joined.iter().for_each(|one| desk.out.forget(join_key(self.rules.session, one.name())));
                 self.refuse_joins(&joined, desk);
                 Stage::Refused
             }
@@ -222,16 +223,26 @@ impl Session {
     /// The hospital says that a round, or the session, is over.
     fn on_end(&mut self, frame: &Frame) -> Result<(), Stop> {
         frame.verify(&self.rules.hospital)?;
-        let last = match frame.envelope.kind {
-            Kind::Result => frame.envelope.body::<Receipt>()?.last,
-            _ => frame.envelope.body::<Abort>()?.last,
+        let (last, after) = match frame.envelope.kind {
+            Kind::Result => {
+                let receipt: Receipt = frame.envelope.body()?;
+                if receipt.cohort.digest() != frame.envelope.after {
+                    return Err(rule("a Result continues the Cohort that it shows"));
+                }
+                (receipt.last, receipt.cohort.open()?.envelope.after)
+            }
+            _ => (frame.envelope.body::<Abort>()?.last, frame.envelope.after),
         };
-        self.ended |= last;
         if let Stage::Running(running) = &mut self.stage
-            && running.round.as_ref().is_some_and(|round| round.asked.round <= frame.envelope.round)
+            && let Some(round) = running.round.as_ref().filter(|round| round.asked.round <= frame.envelope.round)
         {
+            let current = round.asked.round == frame.envelope.round;
+            if current && ![round.asked.digest, running.lineup.digest, self.rules.session].contains(&after) {
+                return Err(Stop::Useless("the end of a round after another Begin than this server has"));
+            }
             running.round = None;
         }
+        self.ended |= last;
         Ok(())
     }
 
@@ -312,13 +323,7 @@ impl Running {
         desk.out.put(session_key(session, "rounds"), wire::encode(&(self.last, &self.past)));
     }
 
-    fn restore(
-        roster: &[u8],
-        rules: &Rules,
-        me: &Me,
-        store: &BTreeMap<String, Vec<u8>>,
-        now: Time,
-    ) -> Option<Self> {
+    fn restore(roster: &[u8], rules: &Rules, me: &Me, store: &BTreeMap<String, Vec<u8>>, now: Time) -> Option<Self> {
         let bytes = |what: &str| store.get(&session_key(rules.session, what));
         let roster: Signed = wire::decode(roster, "roster").ok()?;
         let lineup = Lineup::read(&roster.open().ok()?, rules, me, now).ok()?;

@@ -165,7 +165,7 @@ impl Server {
         }
         for id in over {
             self.sessions.remove(&id);
-            self.early.forget(id, None);
+            self.early.forget(id);
             self.over.insert(id);
             desk.out.event(Event::Ended(id));
         }

@@ -474,7 +474,8 @@ impl Running {
         let Some(round) = &self.round else { return };
         if round.collecting() {
             let quiet = round.news.plus_millis(round.asked.tenth());
-            let next = if quiet > desk.now { quiet.min(round.asked.shares_close()) } else { round.asked.shares_close() };
+            let next =
+                if quiet > desk.now { quiet.min(round.asked.shares_close()) } else { round.asked.shares_close() };
             desk.out.wake_at(next);
         } else if desk.now >= round.asked.ends() {
             self.round = None;

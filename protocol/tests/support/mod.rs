@@ -224,6 +224,11 @@ impl Study {
         End::Opened(coordinates.map(|j| of.clone().into_iter().map(|i| value(i, j)).sum()).collect())
     }
 
+    /// The sum over these patients where `columns` scalar columns are asked.
+    pub fn sum_of(&self, of: impl IntoIterator<Item = usize>, columns: usize) -> End {
+        End::Opened(vec![of.into_iter().map(|i| value(i, 0)).sum(); columns])
+    }
+
     pub fn all(&self) -> std::ops::Range<usize> {
         0..self.build.patients
     }
@@ -515,10 +520,7 @@ pub struct Forged {
 }
 
 fn is_setup(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Announce | Kind::Join | Kind::Roster | Kind::List | Kind::Place | Kind::Key | Kind::PayloadKey
-    )
+    matches!(kind, Kind::Announce | Kind::Join | Kind::Roster | Kind::List | Kind::Place | Kind::Key | Kind::PayloadKey)
 }
 
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
@@ -554,9 +556,8 @@ pub fn attachment_digest(bytes: &[u8]) -> Digest {
 
 /// The Cohort of these places and Shares.
 pub fn cohort_of(count: u32, shares: &BTreeMap<usize, Digest>) -> Cohort {
-    let leaf = |(place, share): (&usize, &Digest)| {
-        digest("ward/1 cohort leaf", &[&(*place as u32).to_le_bytes(), &share.0])
-    };
+    let leaf =
+        |(place, share): (&usize, &Digest)| digest("ward/1 cohort leaf", &[&(*place as u32).to_le_bytes(), &share.0]);
     let leaves: Vec<Digest> = shares.iter().map(leaf).collect();
     let places = Places::of(count, shares.keys().map(|place| Place(*place as u32)));
     Cohort { places, root: merkle::root(&leaves) }
@@ -590,4 +591,32 @@ impl Dice {
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
+}
+
+/// Every 32-byte secret that stands in the stores of this session now: chains, seal keys, roots, session randomness.
+pub fn secrets(study: &Study) -> Vec<[u8; 32]> {
+    let mut found = Vec::new();
+    let everybody = (0..study.build.patients).map(p).chain([name("server"), name("hospital")]);
+    for who in everybody {
+        for (key, value) in study.net.store(&who).unwrap() {
+            let secret = ["/chains", "/holdings", "/holding/", "/randomness", "/seal", "/payload"];
+            let own_state = key.ends_with("/state") && (who == name("server") || who == name("hospital"));
+            if own_state || key.ends_with("/round") {
+                // The randomness, or the root, is the last field.
+                found.push(value[value.len() - 32..].try_into().unwrap());
+            } else if secret.iter().any(|what| key.contains(what)) && !key.ends_with("/rounds") {
+                // MessagePack writes 32 bytes as c4 20 and the bytes; a bare record is the secret itself.
+                found.extend(<[u8; 32]>::try_from(value.as_slice()).ok());
+                let after_mark = value.windows(34).filter(|window| window[..2] == [0xc4, 0x20]);
+                found.extend(after_mark.map(|window| <[u8; 32]>::try_from(&window[2..]).unwrap()));
+            }
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+pub fn holds(store: &BTreeMap<String, Vec<u8>>, secret: &[u8; 32]) -> bool {
+    store.values().any(|value| value.windows(32).any(|window| window == secret))
 }

@@ -1,0 +1,212 @@
+//! How processes end: nothing is left of them, and whoever drops costs no more than it must.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use support::{Home, Party, Signal};
+
+/// `ward up --keep` that has its answer, and stays.
+fn kept(home: &Home) -> Party {
+    let mut up = home.start("--json up --keep --round-seconds 10");
+    up.prints("\"sum\":[600]");
+    up.says("stays running until Ctrl-C");
+    let lines: String = home.processes().into_iter().map(|(_, line)| line + "\n").collect();
+    for part in ["nats-server.conf", " broker", " server", " patient alice", " patient bob", " patient charlie"] {
+        assert!(lines.contains(part), "{part} is missing:\n{lines}");
+    }
+    up
+}
+
+#[test]
+fn ctrl_c_and_kill_end_all_that_up_started() {
+    let home = Home::new();
+    for (round, signal) in [Signal::INT, Signal::TERM, Signal::HUP].into_iter().enumerate() {
+        let up = kept(&home);
+        if round == 0 {
+            let again = home.sum("--snapshot 1");
+            assert_eq!((again.sum().as_str(), again.round()), ("600", 2));
+        }
+        up.signal_group(signal);
+        let ended = up.ended();
+        home.nothing_runs();
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+    }
+}
+
+#[test]
+fn kill_9_ends_all_that_up_started() {
+    let home = Home::new();
+    kept(&home).kill();
+    home.is_quiet();
+    // Nothing is in the way of the next one.
+    assert_eq!(home.run("--json up").sum(), "600");
+}
+
+#[test]
+fn up_that_is_stopped_before_its_answer_leaves_nothing() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let home = Home::new();
+        let mut up = home.start("--json up");
+        up.says("starting the broker");
+        up.signal_group(signal);
+        let ended = up.ended();
+        home.nothing_runs();
+        assert_eq!(ended.code, Some(3), "{ended:#?}");
+        assert_eq!((&ended.json()["outcome"], &ended.json()["reason"]), (&"aborted".into(), &"stopped".into()));
+    }
+    let home = Home::new();
+    let mut up = home.start("up");
+    up.says("starting the broker");
+    up.kill();
+    home.is_quiet();
+}
+
+#[test]
+fn a_name_runs_once_per_home() {
+    let home = Home::new();
+    let up = kept(&home);
+    for words in ["broker", "server", "patient alice"] {
+        let ended = home.run(words);
+        let name = words.split(' ').next_back().unwrap();
+        let why = ended.refused();
+        for part in [name, "is already running in this home (process ", "stop that process first"] {
+            assert!(why.contains(part), "{part}: {why}");
+        }
+    }
+    let second = home.run("--json up");
+    assert!(second.refused().contains("runs already in"), "{second:#?}");
+    assert_eq!(second.json()["outcome"], "error");
+    // The first one did not notice.
+    assert_eq!(home.sum("").sum(), "600");
+    assert_eq!(up.stop().code, Some(0));
+    home.nothing_runs();
+}
+
+#[test]
+fn a_hospital_asks_one_thing_at_a_time() {
+    let home = Home::new();
+    let mut first = home.start("hospital sum --patients 3");
+    first.says("waiting for the broker");
+    let second = home.sum("--patients 3");
+    assert!(second.refused().contains("hospital is already running"), "{second:#?}");
+    // Stopped while it waits, it had no answer.
+    let first = first.stop();
+    assert_eq!(first.code, Some(3), "{first:#?}");
+    home.nothing_runs();
+}
+
+#[test]
+fn a_broker_that_is_killed_takes_nats_server_with_it_and_starts_again() {
+    let home = Home::new();
+    let broker = home.broker();
+    let _parties = [home.server(), home.patient("alice", "1"), home.patient("bob", "2"), home.patient("charlie", "3")];
+    let first = home.sum("");
+    let is_nats = |(_, line): &(i32, String)| line.contains("nats-server.conf");
+    assert!(home.processes().iter().any(is_nats));
+    broker.kill();
+    let begun = std::time::Instant::now();
+    while home.processes().iter().any(is_nats) {
+        assert!(begun.elapsed() < support::PATIENCE, "{:#?}", home.processes());
+        std::thread::yield_now();
+    }
+    let broker = home.broker();
+    let second = home.sum("");
+    assert_eq!((second.sum().as_str(), second.session(), second.round()), ("6", first.session(), 2));
+    assert_eq!(broker.stop().code, Some(0));
+}
+
+/// A study by hand, with one patient for each name, each holding 1 under snapshots `1` and `2`; who is on the committee.
+struct Study {
+    home: Home,
+    infrastructure: Vec<Party>,
+    patients: Vec<(&'static str, Party)>,
+    committee: String,
+}
+
+impl Study {
+    /// Asks once over snapshot `1`, so that there is a session and a committee.
+    fn new(names: &[&'static str], rules: &str) -> Self {
+        let (home, broker) = Home::with_broker();
+        let infrastructure = vec![broker, home.server()];
+        let patients: Vec<_> = names.iter().map(|name| (*name, home.patient(name, "1"))).collect();
+        for name in names {
+            home.hand_over(&format!("{name} 1 --snapshot 2"));
+        }
+        let first = home.sum(rules);
+        assert_eq!(first.sum(), names.len().to_string());
+        let joined = first.stderr.lines().find_map(|line| line.split_once("committee: ")).unwrap();
+        let committee = joined.1.to_owned();
+        Self { home, infrastructure, patients, committee }
+    }
+
+    fn kill(&mut self, name: &str) {
+        let at = self.patients.iter().position(|(patient, _)| *patient == name).unwrap();
+        self.patients.remove(at).1.kill();
+    }
+
+    fn is_member(&self, name: &str) -> bool {
+        self.committee.replace(" and ", ", ").split(", ").any(|member| member == name)
+    }
+}
+
+#[test]
+fn a_patient_that_is_no_member_drops_and_the_sum_is_over_the_others() {
+    let names = ["alice", "bob", "charlie", "dave", "erin", "frank", "grace", "heidi"];
+    let mut study = Study::new(&names, "--committee 5");
+    let outside = *names.iter().find(|name| !study.is_member(name)).unwrap();
+    study.kill(outside);
+    let second = study.home.sum("--snapshot 2 --round-seconds 6");
+    assert_eq!((second.sum().as_str(), second.round()), ("7", 2));
+    let answer = second.json();
+    assert_eq!((&answer["cohort"], &answer["invited"], &answer["confirmations"]), (&7.into(), &8.into(), &5.into()));
+}
+
+#[test]
+fn a_member_drops_within_the_tolerance_and_the_sum_is_over_the_others() {
+    let mut study = Study::new(&["alice", "bob", "charlie", "dave", "erin"], "--committee 5 --threshold 1");
+    study.kill("bob");
+    let second = study.home.sum("--snapshot 2 --round-seconds 6");
+    assert_eq!(second.sum(), "4");
+    let answer = second.json();
+    assert_eq!((&answer["cohort"], &answer["quorum"], &answer["confirmations"]), (&4.into(), &4.into(), &4.into()));
+}
+
+#[test]
+fn a_member_beyond_the_tolerance_costs_the_round_and_is_named() {
+    let mut study = Study::new(&["alice", "bob", "charlie"], "");
+    study.kill("charlie");
+    let second = study.home.sum("--snapshot 2 --round-seconds 6");
+    let why = second.aborted("too_few_shared");
+    assert!(why.contains("charlie"), "{why}");
+    // Back again, it has its values of old.
+    study.patients.push(("charlie", study.home.ready("patient charlie --snapshot 2")));
+    assert_eq!(study.home.sum("--snapshot 2 --round-seconds 10").sum(), "3");
+}
+
+#[test]
+fn a_hospital_that_is_stopped_in_a_round_asks_again_later() {
+    let mut study = Study::new(&["alice", "bob", "charlie"], "");
+    study.kill("bob");
+    for signal in [Signal::INT, Signal::KILL] {
+        let mut hospital = study.home.start("--json hospital sum --snapshot 2");
+        hospital.says("asked");
+        hospital.signal_group(signal);
+        let ended = hospital.ended();
+        if signal == Signal::INT {
+            ended.aborted("stopped");
+        }
+    }
+    study.patients.push(("bob", study.home.ready("patient bob --snapshot 2")));
+    let later = study.home.sum("--snapshot 2 --round-seconds 10");
+    assert_eq!((later.sum().as_str(), later.round()), ("3", 4));
+}
+
+#[test]
+fn a_hospital_ends_also_while_the_broker_is_away() {
+    let mut study = Study::new(&["alice", "bob", "charlie"], "");
+    study.kill("bob");
+    let mut hospital = study.home.start("--json hospital sum --snapshot 2");
+    hospital.says("asked");
+    study.infrastructure.remove(0).kill();
+    hospital.stop().aborted("stopped");
+}

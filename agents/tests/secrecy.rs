@@ -1,0 +1,358 @@
+//! What stays with its owner: values, seeds and keys, through whole rounds of real processes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod secrecy_support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use protocol::Kind;
+use secrecy_support::{Capture, PATIENCE, Played, Study, files, records};
+
+const CANARIES: [(&str, &str); 3] =
+    [("alice", "720394158.586213"), ("bob", "835019726.264831"), ("charlie", "691742093.935178")];
+
+/// Bytes that must not be found where they do not belong.
+struct Needle {
+    what: String,
+    bytes: Vec<u8>,
+    /// Below these folders it may stand.
+    home: Vec<PathBuf>,
+}
+
+impl Needle {
+    fn is_in(&self, hay: &[u8]) -> bool {
+        let (first, rest) = (self.bytes[0], &self.bytes[1..]);
+        hay.iter().enumerate().any(|(at, byte)| *byte == first && hay[at + 1..].starts_with(rest))
+    }
+}
+
+/// All the ways in which a program may write `value`.
+fn value_needles(owner: &str, value: &str, home: &[PathBuf]) -> Vec<Needle> {
+    let scaled: u64 = value.replace('.', "").parse().unwrap();
+    let float: f64 = value.parse().unwrap();
+    let bytes = scaled.to_be_bytes();
+    let significant = &bytes[bytes.iter().position(|byte| *byte != 0).unwrap()..];
+    let mut little = significant.to_vec();
+    little.reverse();
+    let forms: [(&str, Vec<u8>); 10] = [
+        ("as written", value.into()),
+        ("before the point", value.split_once('.').unwrap().0.into()),
+        ("scaled", scaled.to_string().into()),
+        ("in hex", format!("{scaled:x}").into()),
+        ("in capital hex", format!("{scaled:X}").into()),
+        ("in little-endian hex", hex::encode(&little).into()),
+        ("in MessagePack, or big-endian", significant.into()),
+        ("little-endian", little),
+        ("as a float", float.to_be_bytes().into()),
+        ("as a little-endian float", float.to_le_bytes().into()),
+    ];
+    let needle = |(form, bytes)| Needle { what: format!("{owner}'s value {form}"), bytes, home: home.into() };
+    forms.map(needle).into()
+}
+
+/// A secret of 32 bytes, raw and in hex.
+fn key_needles(what: &str, key: &[u8], home: &[PathBuf]) -> Vec<Needle> {
+    assert_eq!(key.len(), 32, "{what}");
+    let mut list = String::new();
+    key.iter().take(8).for_each(|byte| list += &format!("{byte}, "));
+    [key.to_vec(), hex::encode(key).into(), hex::encode_upper(key).into(), list.into()]
+        .map(|bytes| Needle { what: what.into(), bytes, home: home.into() })
+        .into()
+}
+
+/// The byte strings of 32 bytes in a MessagePack text.
+fn strings_of_32(text: &[u8]) -> Vec<&[u8]> {
+    text.windows(34).filter(|window| window.starts_with(&[0xc4, 32])).map(|window| &window[2..]).collect()
+}
+
+/// The secrets that a patient's store holds in the middle of a round.
+fn patient_needles(owner: &str, records: &BTreeMap<String, Vec<u8>>, study: &Study) -> Vec<Needle> {
+    let own = [study.party_dir(owner)];
+    let of = |what: &str| records.iter().find(|(key, _)| key.ends_with(what)).unwrap_or_else(|| panic!("no {what}")).1;
+    let (randomness, round, seal) = (of("/randomness"), of("/round"), of("/seal"));
+    let mut needles = key_needles(&format!("{owner}'s session randomness"), randomness, &own);
+    needles.extend(key_needles(&format!("{owner}'s root"), &round[round.len() - 32..], &own));
+    needles.extend(key_needles(&format!("{owner}'s seal key"), seal, &own));
+    needles.extend(key_needles(&format!("{owner}'s snapshot secret"), strings_of_32(of("values/1"))[0], &own));
+    // Both ends of a chain have it.
+    let chains = strings_of_32(of("/chains"));
+    assert!(chains.len() >= 3, "{owner} has {} chains", chains.len());
+    for chain in chains {
+        needles.extend(key_needles(&format!("a chain of {owner}'s"), chain, &[study.home().join("parties")]));
+    }
+    needles
+}
+
+/// Every party's private key: as it signs, and as its file has it.
+fn file_key_needles(study: &Study, parties: &[&str]) -> Vec<Needle> {
+    let mut needles = Vec::new();
+    for party in parties {
+        let own = [study.party_dir(party)];
+        let what = format!("the private key of {party}");
+        needles.extend(key_needles(&what, &study.credentials(party).signing_key().to_bytes(), &own));
+        let pem = fs::read_to_string(own[0].join("key.pem")).unwrap();
+        // The last line alone: what stands before it is the same in every key.
+        let line = pem.lines().rfind(|line| !line.starts_with('-') && line.len() > 20).unwrap();
+        let tail = line[line.len() - 20..].as_bytes().to_vec();
+        needles.push(Needle { what, bytes: tail, home: own.into() });
+    }
+    needles
+}
+
+fn store_copy(study: &Study, party: &str) -> BTreeMap<String, Vec<u8>> {
+    let until = std::time::Instant::now() + PATIENCE;
+    loop {
+        let copy = study.dir.path().join("copy.redb");
+        fs::copy(study.party_dir(party).join("state.redb"), &copy).unwrap();
+        let read = std::panic::catch_unwind(|| records(&copy, party));
+        fs::remove_file(&copy).unwrap();
+        match read {
+            // Its owner may just have been writing.
+            Ok(records) => return records,
+            Err(_) if std::time::Instant::now() < until => {}
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+fn search_files(study: &Study, needles: &[Needle], found: &mut Vec<String>) {
+    for path in files(&study.home()) {
+        // A broker that is at work replaces files; its program is nobody's data.
+        let Ok(hay) = fs::read(&path) else { continue };
+        let misplaced = needles.iter().filter(|needle| !needle.home.iter().any(|home| path.starts_with(home)));
+        found.extend(misplaced.filter(|n| n.is_in(&hay)).map(|n| format!("{} in {}", n.what, path.display())));
+    }
+}
+
+/// Checks the search itself: each secret is found where it belongs, and the board is among what is searched.
+fn searching_finds(study: &Study, needles: &[Needle]) {
+    let all: Vec<(PathBuf, Vec<u8>)> =
+        files(&study.home()).into_iter().filter_map(|path| fs::read(&path).ok().map(|hay| (path, hay))).collect();
+    for what in ["'s value in MessagePack", "session randomness", "root", "seal key", "snapshot secret", "chain", "key of"] {
+        let some = needles.iter().filter(|needle| needle.what.contains(what));
+        let found = |needle: &Needle| {
+            all.iter().any(|(path, hay)| needle.home.iter().any(|home| path.starts_with(home)) && needle.is_in(hay))
+        };
+        assert!(some.into_iter().any(found), "no {what} anywhere");
+    }
+    let board = study.home().join("broker/jetstream");
+    let share = Needle { what: "a Share".into(), bytes: b".alice.server.share.".into(), home: Vec::new() };
+    assert!(all.iter().any(|(path, hay)| path.starts_with(&board) && share.is_in(hay)), "the board was not searched");
+}
+
+fn search_capture(capture: &Capture, needles: &[Needle], found: &mut Vec<String>) {
+    for message in &capture.seen {
+        let headers = format!("{:?}", message.headers);
+        for (part, hay) in
+            [("payload", &message.payload[..]), ("subject", message.subject.as_bytes()), ("header", headers.as_bytes())]
+        {
+            let named = needles.iter().filter(|needle| needle.is_in(hay));
+            found.extend(named.map(|n| format!("{} in the {part} of {}", n.what, message.subject)));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_value_or_a_key_leaves_its_owner() {
+    let mut study = Study::new(Some("trace"));
+    study.enrol("dora", "member");
+    study.start_broker();
+    study.add("server", &["server"]);
+    for (name, value) in CANARIES {
+        study.add_patient(name, value, "1");
+    }
+    let mut capture = study.capture().await;
+    let mut dora = Played::new(&study, "dora", 4).await;
+    let asking = study.begin(&["--patients", "4", "--committee", "4"]);
+
+    // The round waits for dora: everybody else has shared, and holds all the secrets of a round.
+    dora.until(Kind::Begin).await;
+    for (name, _) in CANARIES {
+        study.parties[name].stderr.wait_for("shared snapshot `1`, masked", 1);
+    }
+    let mut needles = file_key_needles(&study, &["alice", "bob", "charlie", "server", "hospital", "operator", "monitor"]);
+    for (name, value) in CANARIES {
+        needles.extend(value_needles(name, value, &[study.party_dir(name)]));
+        needles.extend(patient_needles(name, &store_copy(&study, name), &study));
+    }
+    for name in ["server", "hospital"] {
+        let records = store_copy(&study, name);
+        let (_, state) = records.iter().find(|(key, _)| key.ends_with("/state")).unwrap();
+        let what = format!("the session randomness of {name}");
+        needles.extend(key_needles(&what, &state[state.len() - 32..], &[study.party_dir(name)]));
+    }
+    searching_finds(&study, &needles);
+    let mut found = Vec::new();
+    search_files(&study, &needles, &mut found);
+
+    dora.until(Kind::Result).await;
+    let asked = asking.answer();
+    asked.opened("2247155982.786222", 4);
+    capture.until(Kind::Result, 1).await;
+    search_files(&study, &needles, &mut found);
+    search_capture(&capture, &needles, &mut found);
+    let mut said = study.stop();
+    said.insert("hospital".into(), asked.stdout + &asked.stderr);
+    for (party, text) in &said {
+        assert!(party == "hospital" || text.contains("DEBUG") || text.contains("TRACE"), "{party} told nothing");
+        let told = needles.iter().filter(|needle| needle.is_in(text.as_bytes()));
+        found.extend(told.map(|needle| format!("{} in what {party} says", needle.what)));
+    }
+    search_files(&study, &needles, &mut found);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_monitor_sees_who_and_when_and_no_column() {
+    let study = Study::start(None, &[("alice", "100"), ("bob", "200"), ("charlie", "300")]);
+    let mut capture = study.capture().await;
+    let watch = study.run(&["watch", "--json"]);
+    let text = study.run(&["watch"]);
+    text.stdout.wait_for("kind", 1);
+    study.ask(&["--patients", "3", "--last"]).opened("600", 3);
+    capture.until(Kind::Result, 1).await;
+    let kinds = ["announce", "join", "roster", "list", "place", "key", "begin", "share", "held", "cohort", "confirm"];
+    for kind in kinds.into_iter().chain(["open", "maskedsum", "masksum", "result"]) {
+        let seen = capture.of(kind.parse().unwrap()).count();
+        assert!(seen > 0, "no {kind} passed");
+    }
+    for message in &capture.seen {
+        let address = secrecy_support::address_of(message).unwrap();
+        let headers = message.headers.as_ref().unwrap();
+        let mut names: Vec<String> = headers.iter().map(|(name, _)| name.to_string()).collect();
+        names.sort();
+        assert_eq!(names, ["Ward-Kind", "Ward-Round"]);
+        assert_eq!(headers.get("Ward-Kind").unwrap().as_str(), address.kind.as_str());
+        assert_eq!(headers.get("Ward-Round").unwrap().as_str(), address.round.to_string());
+        // The only column is called `value`.
+        assert!(!message.subject.contains("value"), "{}", message.subject);
+    }
+    // A watcher has a line for each message, and a line has no room for a payload.
+    watch.stdout.wait_for("\"kind\":\"result\"", 1);
+    text.stdout.wait_for("result", 1);
+    let keys = ["from", "kind", "round", "session", "size", "time", "to"];
+    for line in watch.stdout.so_far().lines() {
+        let seen: BTreeMap<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+        assert_eq!(seen.keys().collect::<Vec<_>>(), keys, "{line}");
+        assert!(line.len() < 300, "{line}");
+    }
+    let lines = text.stdout.so_far();
+    assert!(lines.lines().all(|line| line.split_whitespace().count() == 7 && line.len() < 150), "{lines}");
+}
+
+#[test]
+fn a_value_is_not_in_the_list_of_processes_and_files_are_private() {
+    let study = Study::new(None);
+    let assignments = CANARIES.map(|(name, value)| format!("{name}={value}"));
+    let args: Vec<&str> = ["up", "--keep"].into_iter().chain(assignments.iter().map(String::as_str)).collect();
+    let mut up = study.run(&args);
+    up.stderr.wait_for("everything stays running", 1);
+
+    let home = study.home().to_str().unwrap().to_string();
+    let mut parties = 0;
+    for entry in fs::read_dir("/proc").unwrap() {
+        let dir = entry.unwrap().path();
+        let pid = dir.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u32>().ok());
+        // A process may end while one looks.
+        let Ok(line) = fs::read(dir.join("cmdline")) else { continue };
+        let line = String::from_utf8_lossy(&line).into_owned();
+        if pid.is_none_or(|pid| pid == up.pid()) || !line.contains(&home) {
+            continue;
+        }
+        parties += 1;
+        let environment = fs::read(dir.join("environ")).map(|text| String::from_utf8_lossy(&text).into_owned());
+        for (name, value) in CANARIES {
+            assert!(!line.contains(value), "{name}'s value in the list of processes: {line}");
+            assert!(!environment.as_ref().is_ok_and(|text| text.contains(value)), "{name}'s value in an environment");
+        }
+    }
+    // ward broker, nats-server, server and three patients.
+    assert!(parties >= 6, "only {parties} processes");
+    private(&study.home());
+    assert!(up.terminate().success(), "{}", up.stderr.so_far());
+
+    let mut found = Vec::new();
+    let canaries = CANARIES.iter().flat_map(|(name, value)| value_needles(name, value, &[study.party_dir(name)]));
+    let needles: Vec<Needle> = canaries.collect();
+    search_files(&study, &needles, &mut found);
+    let said = up.stdout.so_far() + &up.stderr.so_far();
+    found.extend(needles.iter().filter(|n| n.is_in(said.as_bytes())).map(|n| format!("{} in what `up` says", n.what)));
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Checks that nothing in `home` is open to anybody but its owner.
+fn private(home: &Path) {
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for dir in ["", "ca", "parties", "parties/alice", "parties/server", "parties/hospital", "broker", "logs"] {
+        assert_eq!(mode(&home.join(dir)), 0o700, "{dir}");
+    }
+    let secret = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.ends_with(".key") || name == "key.pem" || [".redb", ".conf", ".log", "patient.toml"].iter().any(|end| name.ends_with(end))
+    };
+    let secrets: Vec<PathBuf> = files(home).into_iter().filter(secret).collect();
+    for name in ["ca.key", "key.pem", "state.redb", "nats-server.conf", "nats-server.log", "alice.log"] {
+        assert!(secrets.iter().any(|path| path.ends_with(name)), "no {name} in {secrets:?}");
+    }
+    for path in secrets {
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}
+
+#[test]
+fn an_error_names_the_rule_and_not_the_value() {
+    let study = Study::new(Some("trace"));
+    let table = study.dir.path().join("table.csv");
+    fs::write(&table, "bmi\n1\n7203941,586213\n").unwrap();
+    let bad = ["7203941.5862131", "7203941586213.1", "7203941x586213", "7203941,586213", "-7203941586213", "7203941e586213"];
+    for value in bad {
+        let mut handed = study.run(&["patient", "alice", "--value-on-stdin"]);
+        handed.say(value);
+        let runs = [
+            study.run(&["patient", "alice", "--", value]),
+            study.run(&["up", &format!("alice={value}"), "bob=1", "charlie=2"]),
+            study.run(&["up", "bob=1", "charlie=2", value]),
+            study.run(&["--json", "up", &format!("alice={value}"), "bob=1", "charlie=2"]),
+            study.run(&["up", "--csv", table.to_str().unwrap(), "--column", "bmi"]),
+            handed,
+        ];
+        for mut run in runs {
+            assert_eq!(run.wait().code(), Some(2), "{}", run.stderr.so_far());
+            let said = run.stdout.so_far() + &run.stderr.so_far();
+            assert!(said.contains("error"), "{said}");
+            assert!(!said.contains("7203941") && !said.contains("586213"), "{value}: {said}");
+        }
+    }
+    let left: Vec<PathBuf> = files(&study.home()).into_iter().filter(|path| {
+        fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("7203941"))
+    }).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(!study.party_dir("alice").exists(), "alice was enrolled with a bad value");
+}
+
+#[test]
+fn after_the_last_answer_no_store_holds_a_key_of_the_session() {
+    let mut study = Study::start(None, &[("alice", "100"), ("bob", "200"), ("charlie", "300")]);
+    study.ask(&["--patients", "3"]).opened("600", 3);
+    study.ask(&["--patients", "3", "--last"]).opened("600", 3);
+    for name in ["alice", "bob", "charlie"] {
+        study.parties[name].stderr.wait_for("round 2: opened over 3 patients", 1);
+    }
+    study.parties["server"].stderr.wait_for("over", 1);
+    study.stop();
+    for name in ["alice", "bob", "charlie", "server", "hospital"] {
+        let records = records(&study.party_dir(name).join("state.redb"), name);
+        let keys: Vec<&String> = records.keys().filter(|key| key.starts_with("session/")).collect();
+        assert!(keys.is_empty(), "{name} still has {keys:?}");
+        let kept = |start: &str| records.keys().filter(|key| key.starts_with(start)).count();
+        let profile = study.party_dir(name).join("patient.toml");
+        if !["server", "hospital"].contains(&name) {
+            assert_eq!(fs::metadata(profile).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+            // Where its snapshot went, and the receipts: for ever. The values: no longer than the session.
+            assert_eq!((kept("snapshot/"), kept("receipt/"), kept("values/")), (1, 2, 0), "{name}");
+        }
+    }
+}

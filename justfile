@@ -1,0 +1,53 @@
+# Recipes are one-line front doors: what they run is `ward` and cargo.
+set positional-arguments
+
+ward := "cargo run --quiet --release --package agents --bin ward --"
+
+# list the recipes
+default:
+    @just --list
+
+# run a whole study on this machine: `just up`, `just up alice=1 bob=2 charlie=3`, `just up --csv FILE --column C`
+up *args:
+    {{ ward }} up "$@"
+
+# any command of ward: `just ward hospital sum`, `just ward --help`
+ward *args:
+    {{ ward }} "$@"
+
+# run the broker of the home
+broker *args:
+    {{ ward }} broker "$@"
+
+# run the server
+server *args:
+    {{ ward }} server "$@"
+
+# run a patient: `just patient alice 100`
+patient *args:
+    {{ ward }} patient "$@"
+
+# ask for the sum: `just hospital`, `just hospital --new`
+hospital *args:
+    {{ ward }} hospital sum "$@"
+
+# follow the board: who writes what to whom, never a payload
+watch *args:
+    {{ ward }} watch "$@"
+
+# run all tests: units, properties, the hostile network, and the real broker
+test *args:
+    cargo test --release --workspace --locked "$@"
+
+# formatting, lints and docs, warnings denied
+lint:
+    cargo fmt --all --check
+    cargo clippy --release --workspace --all-targets --locked -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --document-private-items --locked
+
+# all that CI runs
+check: lint test
+
+# measure the kernels of the protocol
+bench:
+    cargo bench --package protocol --locked
