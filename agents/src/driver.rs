@@ -27,6 +27,8 @@ const WINDOW_MESSAGES: usize = 64;
 const GROUP: usize = 256;
 /// Jobs that walk over fewer bytes than this run in place: handing them to a thread would cost more.
 const LIGHT: usize = 1 << 16;
+/// How long a message may take from the connection to the machine.
+const HAND_ON: Duration = Duration::from_millis(20);
 
 /// A machine of the protocol, as the driver sees it.
 pub trait Machine: Send {
@@ -165,6 +167,38 @@ impl<M: Machine> Driver<M> {
         self.wake = more.wake;
         effects.merge(more);
         Ok(())
+    }
+
+    /// Takes what is on the board already: what others wrote while this party did not run. What happened.
+    ///
+    /// # Errors
+    /// As [`Driver::take`].
+    pub async fn catch_up(&mut self) -> anyhow::Result<Vec<Event>> {
+        let mut events = Vec::new();
+        loop {
+            let delivered = self.is_all_delivered().await?;
+            // What is delivered is in this process, and only a few tasks away.
+            while let Ok(ready) = tokio::time::timeout(HAND_ON, self.ready()).await {
+                events.extend(self.take(ready?).await?);
+            }
+            if delivered {
+                return Ok(events);
+            }
+        }
+    }
+
+    /// Whether the broker has handed over all that is addressed to this party; no, while it cannot say.
+    async fn is_all_delivered(&self) -> anyhow::Result<bool> {
+        #[derive(serde::Deserialize)]
+        struct Info {
+            num_pending: u64,
+        }
+        let subject = nats::subject::consumer_info(self.name.as_str());
+        match self.board.link().ask(&subject, "{}".into()).await {
+            Ok(answer) => Ok(serde_json::from_slice(&answer).is_ok_and(|info: Info| info.num_pending == 0)),
+            Err(error) if error.may_pass() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Gives the machine a command and carries out what follows; what happened. Not to be cancelled.

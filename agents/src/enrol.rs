@@ -63,10 +63,10 @@ pub(crate) enum EnrolError {
         /// Where the key would be.
         dir: PathBuf,
     },
-    /// A party's folder holds a certificate of another CA.
+    /// A party's folder holds a certificate of another CA, or of another party.
     #[error(
-        "`{}` holds a certificate that the CA of this home did not issue: move it away, or use the home that it \
-         belongs to",
+        "`{}` is not the certificate that the CA of this home issued under that name: move it away, or use the home \
+         that it belongs to",
         .0.display()
     )]
     Foreign(PathBuf),

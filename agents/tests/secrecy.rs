@@ -131,7 +131,9 @@ fn search_files(study: &Study, needles: &[Needle], found: &mut Vec<String>) {
 fn searching_finds(study: &Study, needles: &[Needle]) {
     let all: Vec<(PathBuf, Vec<u8>)> =
         files(&study.home()).into_iter().filter_map(|path| fs::read(&path).ok().map(|hay| (path, hay))).collect();
-    for what in ["'s value in MessagePack", "session randomness", "root", "seal key", "snapshot secret", "chain", "key of"] {
+    for what in
+        ["'s value in MessagePack", "session randomness", "root", "seal key", "snapshot secret", "chain", "key of"]
+    {
         let some = needles.iter().filter(|needle| needle.what.contains(what));
         let found = |needle: &Needle| {
             all.iter().any(|(path, hay)| needle.home.iter().any(|home| path.starts_with(home)) && needle.is_in(hay))
@@ -173,7 +175,8 @@ async fn nothing_of_a_value_or_a_key_leaves_its_owner() {
     for (name, _) in CANARIES {
         study.parties[name].stderr.wait_for("shared snapshot `1`, masked", 1);
     }
-    let mut needles = file_key_needles(&study, &["alice", "bob", "charlie", "server", "hospital", "operator", "monitor"]);
+    let mut needles =
+        file_key_needles(&study, &["alice", "bob", "charlie", "server", "hospital", "operator", "monitor"]);
     for (name, value) in CANARIES {
         needles.extend(value_needles(name, value, &[study.party_dir(name)]));
         needles.extend(patient_needles(name, &store_copy(&study, name), &study));
@@ -291,7 +294,9 @@ fn private(home: &Path) {
     }
     let secret = |path: &PathBuf| {
         let name = path.file_name().unwrap().to_str().unwrap();
-        name.ends_with(".key") || name == "key.pem" || [".redb", ".conf", ".log", "patient.toml"].iter().any(|end| name.ends_with(end))
+        name.ends_with(".key")
+            || name == "key.pem"
+            || [".redb", ".conf", ".log", "patient.toml"].iter().any(|end| name.ends_with(end))
     };
     let secrets: Vec<PathBuf> = files(home).into_iter().filter(secret).collect();
     for name in ["ca.key", "key.pem", "state.redb", "nats-server.conf", "nats-server.log", "alice.log"] {
@@ -307,7 +312,8 @@ fn an_error_names_the_rule_and_not_the_value() {
     let study = Study::new(Some("trace"));
     let table = study.dir.path().join("table.csv");
     fs::write(&table, "bmi\n1\n7203941,586213\n").unwrap();
-    let bad = ["7203941.5862131", "7203941586213.1", "7203941x586213", "7203941,586213", "-7203941586213", "7203941e586213"];
+    let bad =
+        ["7203941.5862131", "7203941586213.1", "7203941x586213", "7203941,586213", "-7203941586213", "7203941e586213"];
     for value in bad {
         let mut handed = study.run(&["patient", "alice", "--value-on-stdin"]);
         handed.say(value);
@@ -326,9 +332,10 @@ fn an_error_names_the_rule_and_not_the_value() {
             assert!(!said.contains("7203941") && !said.contains("586213"), "{value}: {said}");
         }
     }
-    let left: Vec<PathBuf> = files(&study.home()).into_iter().filter(|path| {
-        fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("7203941"))
-    }).collect();
+    let left: Vec<PathBuf> = files(&study.home())
+        .into_iter()
+        .filter(|path| fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("7203941")))
+        .collect();
     assert!(left.is_empty(), "{left:?}");
     assert!(!study.party_dir("alice").exists(), "alice was enrolled with a bad value");
 }

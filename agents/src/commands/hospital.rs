@@ -39,6 +39,10 @@ pub async fn sum(home: &Home, way: &Way, args: &SumArgs, json: bool, tied: bool)
         () = stop.asked() => return Err(Stopped.into()),
     };
     let mut asking = Asking { driver: Driver::new(args.name.clone(), hospital, board, store).await?, json };
+    tokio::select! {
+        caught = asking.driver.catch_up() => caught?.iter().for_each(tell),
+        () = stop.asked() => return Err(Stopped.into()),
+    }
     asking.tidy().await?;
     let session = asking.open(choice).await?;
     for round in 1..=args.rounds {

@@ -5,13 +5,14 @@ use std::io::BufRead as _;
 use anyhow::Context as _;
 use certs::Credentials;
 use futures::future::{select_all, try_join_all};
-use protocol::{Event, Name, Patient, Record, Scale, Schema, Snapshot};
+use protocol::{Event, Name, Patient, PlanError, Record, Scale, Schema, Snapshot};
 
 use super::server::me;
 use crate::cli::{PatientArgs, PatientsArgs};
 use crate::connect::{Way, connect};
 use crate::driver::{Driver, moment, now};
 use crate::enrol::enrol;
+use crate::exit::usage;
 use crate::home::Home;
 use crate::labels;
 use crate::input::{self, SecretText};
@@ -36,7 +37,7 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
     };
     let dir = home.party_dir(&name);
     let profile = Profile::load_or_default(&dir, &super::study(home)?)?;
-    let profile = with_flags(profile, args.min_cohort, args.bound, args.scale);
+    let profile = with_flags(profile, args.min_cohort, args.bound, args.scale)?;
     // What is wrong with a value is said before anybody is enrolled.
     let record = match given {
         Some(text) => Some(input::value_record(text.expose(), &profile.schema)?),
@@ -77,17 +78,31 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
 }
 
 /// The profile with what the command line says instead.
-pub fn with_flags(mut profile: Profile, min_cohort: Option<u32>, bound: Option<u64>, scale: Option<Scale>) -> Profile {
+///
+/// # Errors
+/// What its file could not say either: a cohort of one, or a bound that is 0 or too large for 64 bits.
+pub fn with_flags(
+    mut profile: Profile,
+    min_cohort: Option<u32>,
+    bound: Option<u64>,
+    scale: Option<Scale>,
+) -> anyhow::Result<Profile> {
     let Profile { schema, policy } = &mut profile;
     if let Some(min_cohort) = min_cohort {
+        if min_cohort < 2 {
+            return Err(PlanError::CohortOfOne(min_cohort).into());
+        }
         policy.min_cohort = min_cohort;
     }
     if bound.is_some() || scale.is_some() {
         let bound = bound.unwrap_or(schema.scaled_bound / schema.scale.get());
         schema.scale = scale.unwrap_or(schema.scale);
         schema.scaled_bound = bound.saturating_mul(schema.scale.get());
+        if bound == 0 || i64::try_from(schema.scaled_bound).is_err() {
+            usage!("a bound of {bound} with scale {}: use 1 or more, and less than 2^63 units", schema.scale.get());
+        }
     }
-    profile
+    Ok(profile)
 }
 
 /// The value that `ward up` hands over: not in the list of processes, where everybody could read it.
@@ -120,7 +135,7 @@ pub async fn run_table(home: &Home, way: &Way, args: &PatientsArgs, tied: bool) 
         let dir = home.party_dir(&name);
         running.push(Running::claim(&dir)?);
         let profile = Profile::load_or_default(&dir, &study)?;
-        let profile = with_flags(profile, args.min_cohort, None, None);
+        let profile = with_flags(profile, args.min_cohort, None, None)?;
         let schema = Schema { columns: table.columns.clone(), scale, scaled_bound };
         let profile = Profile { schema, ..profile };
         agents.push((Agent::new(home, way, home.credentials(&name)?, &profile, store.clone())?, record));

@@ -109,7 +109,7 @@ fn patients(home: &Home, args: &UpArgs) -> anyhow::Result<Who> {
     let patients = input::assignments(&given)?;
     for patient in &patients {
         let profile = Profile::load_or_default(&home.party_dir(&patient.name), &super::study(home)?)?;
-        let schema = super::patient::with_flags(profile, None, Some(args.rules.bound), args.rules.scale).schema;
+        let schema = super::patient::with_flags(profile, None, Some(args.rules.bound), args.rules.scale)?.schema;
         input::value_record(patient.value.expose(), &schema).with_context(|| format!("the value of {}", patient.name))?;
     }
     Ok(Who::Named(patients))

@@ -1,0 +1,47 @@
+//! What the documents name exists.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().into()
+}
+
+/// `file::test` for every function of every test file.
+fn tests() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for folder in ["protocol/tests", "nats/tests", "certs/tests", "agents/tests"] {
+        for entry in fs::read_dir(workspace().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
+            let file = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            for line in fs::read_to_string(&path).unwrap().lines() {
+                let line = line.trim_start();
+                if let Some(rest) = line.strip_prefix("async fn ").or_else(|| line.strip_prefix("fn ")) {
+                    found.insert(format!("{file}::{}", rest.split('(').next().unwrap()));
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_test_that_security_names_exists() {
+    let tests = tests();
+    let security = fs::read_to_string(workspace().join("SECURITY.md")).unwrap();
+    let named: Vec<&str> = security.split('`').skip(1).step_by(2).filter(|word| is_test(word)).collect();
+    assert!(named.len() > 50, "SECURITY.md names {} tests", named.len());
+    let missing: Vec<_> = named.into_iter().filter(|name| !tests.contains(*name)).collect();
+    assert!(missing.is_empty(), "SECURITY.md names tests that are not there: {missing:?}");
+}
+
+fn is_test(word: &str) -> bool {
+    let Some((file, test)) = word.split_once("::") else { return false };
+    let plain = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    plain(file) && plain(test) && (file, test) != ("file", "test") && test != "tests"
+}
