@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use futures::{FutureExt as _, StreamExt as _};
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use nats::{Board, Inbox};
 use protocol::{
     Address, Effects, Event, Hospital, Input, Job, JobId, Moment, Name, Outcome, Outgoing, Patient, Server, Time,
@@ -100,7 +100,7 @@ pub struct Ready(Taken);
 
 enum Taken {
     Back(Back),
-    Delivery(nats::Delivery),
+    Delivery(Box<nats::Delivery>),
     Tick,
 }
 
@@ -125,7 +125,7 @@ impl<M: Machine> Driver<M> {
         tokio::select! {
             biased;
             Some(back) = self.back.recv() => Ok(Ready(Taken::Back(back?))),
-            delivery = self.inbox.next() => Ok(Ready(Taken::Delivery(delivery?))),
+            delivery = self.inbox.next() => Ok(Ready(Taken::Delivery(Box::new(delivery?)))),
             () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => Ok(Ready(Taken::Tick)),
         }
     }
@@ -143,7 +143,7 @@ impl<M: Machine> Driver<M> {
             Taken::Back(Back::Sent(address)) => self.hand(Input::Sent(address), &mut effects)?,
             Taken::Back(Back::Read(address, payload)) => self.hand(Input::Read { address, payload }, &mut effects)?,
             Taken::Delivery(first) => {
-                let mut next = Some(first);
+                let mut next = Some(*first);
                 let mut taken = 0;
                 // What is here already goes to the disk in one commit.
                 while let Some(delivery) = next {

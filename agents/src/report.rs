@@ -6,10 +6,10 @@ use protocol::{AbortReason, Answer, RoundNo, SessionId, SessionInfo, Snapshot, d
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
+use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::Layer as _;
 
 use crate::exit::{Aborted, Stopped};
 
@@ -24,11 +24,13 @@ pub(crate) use note;
 /// Sets up stderr: progress by default, more with `WARD_LOG=debug`; colour only on a terminal.
 pub fn init() {
     let asked = std::env::var("WARD_LOG").ok();
-    let usual = || Targets::new().with_default(LevelFilter::WARN).with_targets([
-        ("ward", LevelFilter::INFO),
-        ("nats", LevelFilter::INFO),
-        ("async_nats", LevelFilter::ERROR),
-    ]);
+    let usual = || {
+        Targets::new().with_default(LevelFilter::WARN).with_targets([
+            ("ward", LevelFilter::INFO),
+            ("nats", LevelFilter::INFO),
+            ("async_nats", LevelFilter::ERROR),
+        ])
+    };
     let filter = asked.as_deref().and_then(|asked| asked.parse().ok()).unwrap_or_else(usual);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)

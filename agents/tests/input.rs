@@ -264,7 +264,11 @@ fn a_certificate_for_another_party_or_another_key() {
     copy(&party(&home, "bob"), &party(&far, "alice"), &["cert.pem"]);
     refused(&far, &far.run("--json --wait 1 patient alice 5"), &["alice/cert.pem", "another key", "put back the key"]);
     copy(&party(&home, "bob"), &party(&far, "alice"), &["key.pem"]);
-    refused(&far, &far.run("--json --wait 1 patient alice 5"), &["parties/alice", "/member/bob", "folder of that name"]);
+    refused(
+        &far,
+        &far.run("--json --wait 1 patient alice 5"),
+        &["parties/alice", "/member/bob", "folder of that name"],
+    );
     copy(&party(&home, "bob"), &party(&home, "alice"), &["cert.pem", "key.pem"]);
     told(&home.run("--json patient alice"), &["alice/cert.pem", "issued under that name", "move it away"]);
     copy(&party(&home, "server"), &party(&home, "hospital"), &["cert.pem", "key.pem"]);

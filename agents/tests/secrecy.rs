@@ -96,7 +96,7 @@ fn file_key_needles(study: &Study, parties: &[&str]) -> Vec<Needle> {
         let pem = fs::read_to_string(own[0].join("key.pem")).unwrap();
         // The last line alone: what stands before it is the same in every key.
         let line = pem.lines().rfind(|line| !line.starts_with('-') && line.len() > 20).unwrap();
-        let tail = line[line.len() - 20..].as_bytes().to_vec();
+        let tail = line.as_bytes()[line.len() - 20..].to_vec();
         needles.push(Needle { what, bytes: tail, home: own.into() });
     }
     needles

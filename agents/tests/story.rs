@@ -136,8 +136,19 @@ fn up_answers_six_hundred_in_the_words_of_the_issue() {
     let answer = up.json();
     let keys: Vec<&str> = answer.as_object().unwrap().keys().map(String::as_str).collect();
     let mut expected = [
-        "outcome", "session", "round", "fields", "sum", "cohort", "invited", "committee", "threshold", "quorum",
-        "confirmations", "cohort_root", "elapsed_ms",
+        "outcome",
+        "session",
+        "round",
+        "fields",
+        "sum",
+        "cohort",
+        "invited",
+        "committee",
+        "threshold",
+        "quorum",
+        "confirmations",
+        "cohort_root",
+        "elapsed_ms",
     ];
     expected.sort_unstable();
     assert_eq!(keys, expected);
@@ -175,9 +186,11 @@ fn watch_sees_a_round_and_sizes_only() {
         assert!(!line.to_string().contains("271828"), "{line}");
     }
     let kinds: Vec<&str> = seen.iter().map(|line| line["kind"].as_str().unwrap()).collect();
-    for kind in ["announce", "join", "roster", "begin", "share", "held", "cohort", "confirm", "open", "masksum", "result"] {
+    for kind in
+        ["announce", "join", "roster", "begin", "share", "held", "cohort", "confirm", "open", "masksum", "result"]
+    {
         let kind_of = |seen: &&str| seen.replace(['-', '_'], "") == kind;
-        assert!(kinds.iter().any(|seen| kind_of(&seen)), "no {kind} in {kinds:?}");
+        assert!(kinds.iter().any(kind_of), "no {kind} in {kinds:?}");
     }
     assert_eq!(kinds[0], "announce");
 }

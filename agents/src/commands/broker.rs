@@ -105,7 +105,9 @@ impl Keeper {
                 tracing::debug!(%session, purged, "purged a session");
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!("{} of {} changes nothing: {error}", delivery.address.kind, delivery.address.from),
+            Err(error) => {
+                tracing::warn!("{} of {} changes nothing: {error}", delivery.address.kind, delivery.address.from)
+            }
         }
         Ok(())
     }
@@ -134,9 +136,8 @@ impl Keeper {
 /// Starts nats-server, without a given port at that of the last time: whoever was connected then knocks there again.
 async fn start(home: &Home, args: &BrokerArgs, binary: &Path, parties: &[(Role, Name)]) -> anyhow::Result<Broker> {
     let (dir, study) = (home.broker_dir(), home.study()?);
-    let at = async |port| {
-        anyhow::Ok(Broker::start(binary, tied, &dir, settings(home, args, port)?, &study, parties).await)
-    };
+    let at =
+        async |port| anyhow::Ok(Broker::start(binary, tied, &dir, settings(home, args, port)?, &study, parties).await);
     let started = match (args.port, last_port(home)) {
         (None, Some(last)) => match at(Some(last)).await? {
             Err(BrokerError::PortInUse { .. }) => at(None).await?,

@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::{
-    Answer, Ask, Column, Event, Hospital, Plan, PlanError, Question, SessionId, SessionInfo, Settings,
-};
+use protocol::{Answer, Ask, Column, Event, Hospital, Plan, PlanError, Question, SessionId, SessionInfo, Settings};
 
 use super::server::me;
 use crate::cli::SumArgs;

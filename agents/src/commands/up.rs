@@ -13,9 +13,9 @@ use crate::enrol::enrol_many;
 use crate::exit::{Aborted, Stopped, usage};
 use crate::home::Home;
 use crate::input::{self, Assignment, SecretText};
+use crate::labels;
 use crate::life::Stop;
 use crate::lock;
-use crate::labels;
 use crate::profile::Profile;
 use crate::prompt;
 use crate::report::{Report, note};
@@ -110,7 +110,8 @@ fn patients(home: &Home, args: &UpArgs) -> anyhow::Result<Who> {
     for patient in &patients {
         let profile = Profile::load_or_default(&home.party_dir(&patient.name), &super::study(home)?)?;
         let schema = super::patient::with_flags(profile, None, Some(args.rules.bound), args.rules.scale)?.schema;
-        input::value_record(patient.value.expose(), &schema).with_context(|| format!("the value of {}", patient.name))?;
+        input::value_record(patient.value.expose(), &schema)
+            .with_context(|| format!("the value of {}", patient.name))?;
     }
     Ok(Who::Named(patients))
 }
@@ -288,13 +289,7 @@ async fn last_line(hospital: &mut Process) -> anyhow::Result<String> {
 }
 
 /// Prints the hospital's answer, or ends as it ended.
-fn show(
-    answer: &str,
-    snapshot: &Snapshot,
-    hospital: &Process,
-    code: Option<i32>,
-    json: bool,
-) -> anyhow::Result<()> {
+fn show(answer: &str, snapshot: &Snapshot, hospital: &Process, code: Option<i32>, json: bool) -> anyhow::Result<()> {
     match (Report::parse(answer), code) {
         (Some(report), _) => {
             if json {

@@ -319,12 +319,7 @@ impl Party {
             }
             std::thread::sleep(LOOK);
         };
-        Ended {
-            what: self.what.clone(),
-            code: status.code(),
-            stdout: self.stdout.rest(),
-            stderr: self.stderr.rest(),
-        }
+        Ended { what: self.what.clone(), code: status.code(), stdout: self.stdout.rest(), stderr: self.stderr.rest() }
     }
 }
 
