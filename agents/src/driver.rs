@@ -27,6 +27,10 @@ const WINDOW_MESSAGES: usize = 64;
 const GROUP: usize = 256;
 /// Jobs that walk over fewer bytes than this run in place: handing them to a thread would cost more.
 const LIGHT: usize = 1 << 16;
+/// How long a party may take to catch up.
+const CATCH_UP: Duration = Duration::from_secs(5);
+/// How long a party that is asked to stop may take to write what it has said.
+const FLUSH: Duration = Duration::from_secs(2);
 /// How long a message may take from the connection to the machine.
 const HAND_ON: Duration = Duration::from_millis(20);
 
@@ -175,13 +179,16 @@ impl<M: Machine> Driver<M> {
     /// As [`Driver::take`].
     pub async fn catch_up(&mut self) -> anyhow::Result<Vec<Event>> {
         let mut events = Vec::new();
+        let begun = Instant::now();
         loop {
             let delivered = self.is_all_delivered().await?;
-            // What is delivered is in this process, and only a few tasks away.
-            while let Ok(ready) = tokio::time::timeout(HAND_ON, self.ready()).await {
+            // What is delivered is in this process, and only a few tasks away. Who never stops writing is not waited for.
+            while begun.elapsed() < CATCH_UP
+                && let Ok(ready) = tokio::time::timeout(HAND_ON, self.ready()).await
+            {
                 events.extend(self.take(ready?).await?);
             }
-            if delivered {
+            if delivered || begun.elapsed() >= CATCH_UP {
                 return Ok(events);
             }
         }
@@ -255,6 +262,13 @@ impl<M: Machine> Driver<M> {
         });
     }
 
+    /// Before an end: gives what was said a moment to reach the board, where there is one.
+    pub async fn finish(&mut self) {
+        if !matches!(tokio::time::timeout(FLUSH, self.flush()).await, Ok(Ok(()))) {
+            tracing::warn!("{} ends with messages that are not on the board", self.name);
+        }
+    }
+
     /// Waits until everything that was sent is on the board.
     ///
     /// # Errors
@@ -306,7 +320,7 @@ async fn post_all(
 ) {
     let board = Arc::new(board);
     let mut on_their_way = FuturesUnordered::new();
-    let mut bytes = 0;
+    let (mut bytes, mut open) = (0, true);
     loop {
         let room = on_their_way.is_empty() || (bytes < WINDOW_BYTES && on_their_way.len() < WINDOW_MESSAGES);
         tokio::select! {
@@ -316,7 +330,7 @@ async fn post_all(
                     return;
                 }
             }
-            next = posted.recv(), if room => match next {
+            next = posted.recv(), if room && open => match next {
                 Some(Posted::Message(outgoing)) => {
                     bytes += outgoing.payload.len();
                     on_their_way.push(write(board.clone(), outgoing));
@@ -330,9 +344,9 @@ async fn post_all(
                     }
                     let _ = done.send(());
                 }
-                None if on_their_way.is_empty() => return,
-                None => {}
-            }
+                None => open = false,
+            },
+            else => return,
         }
     }
 }

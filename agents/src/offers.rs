@@ -74,8 +74,13 @@ pub fn waiting(dir: &Path) -> std::io::Result<Vec<(PathBuf, Offer)>> {
     for entry in entries {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "offer") {
-            let bytes = Zeroizing::new(fs::read(&path)?);
-            fs::remove_file(&path)?;
+            // Who offered may have given up by now.
+            let claimed = path.with_extension("claimed");
+            if fs::rename(&path, &claimed).is_err() {
+                continue;
+            }
+            let bytes = Zeroizing::new(fs::read(&claimed)?);
+            fs::remove_file(&claimed)?;
             if let Ok(offer) = rmp_serde::from_slice(&bytes) {
                 offers.push((path.with_extension("answer"), offer));
             }

@@ -203,7 +203,7 @@ struct Load {
 
 impl Early {
     const MOST_BYTES: usize = 64 << 20;
-    const MOST_BYTES_BY_SENDER: usize = 8 << 20;
+    const MOST_BYTES_BY_SENDER: usize = 4 << 20;
     const MOST_MESSAGES_BY_SENDER: usize = 64;
 
     pub(crate) fn keep(&mut self, address: Address, payload: Bytes) {
@@ -219,24 +219,46 @@ impl Early {
         }
     }
 
-    /// Takes all of them out, to be tried again.
-    pub(crate) fn drain(&mut self) -> Vec<(Address, Bytes)> {
-        let Self { messages, .. } = std::mem::take(self);
-        messages.into()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
+    /// Takes out what may have waited for the message at `taken`, to be tried again: its session's, and where `taken` is
+    /// of a kind that many send, only its sender's and what hospital and server sent. So what one party floods is not
+    /// looked at again for every message of the others.
+    pub(crate) fn waiting_for(&mut self, taken: &Address) -> Vec<(Address, Bytes)> {
+        self.split(|address| {
+            let related = leads(taken.kind) || leads(address.kind) || address.from == taken.from;
+            address.session == taken.session && related
+        })
     }
 
     /// Forgets what belongs to a session.
     pub(crate) fn forget(&mut self, session: SessionId) {
-        for (address, payload) in self.drain() {
-            if address.session != session.into() {
-                self.keep(address, payload);
-            }
-        }
+        self.split(|address| address.session == session.into());
     }
+
+    /// Takes out the messages whose address is `wanted` and keeps the others.
+    fn split(&mut self, wanted: impl Fn(&Address) -> bool) -> Vec<(Address, Bytes)> {
+        if self.messages.is_empty() {
+            return Vec::new();
+        }
+        let Self { messages, .. } = std::mem::take(self);
+        let (out, kept): (Vec<_>, Vec<_>) = messages.into_iter().partition(|(address, _)| wanted(address));
+        kept.into_iter().for_each(|(address, payload)| self.keep(address, payload));
+        out
+    }
+}
+
+/// Whether hospital or server lead a session on by messages of this kind.
+fn leads(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Announce
+            | Kind::Roster
+            | Kind::List
+            | Kind::Place
+            | Kind::PayloadKey
+            | Kind::Begin
+            | Kind::Cohort
+            | Kind::Open
+    )
 }
 
 /// Notes why a message was not taken, or keeps it if it is early.

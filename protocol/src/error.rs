@@ -171,6 +171,15 @@ pub enum PlanError {
         /// How many patients are expected.
         patients: u32,
     },
+    /// More patients than a session can have.
+    #[error(
+        "a session can have {} patients and {patients} are expected: divide them over several",
+        crate::plan::MOST_PATIENTS
+    )]
+    TooManyPatients {
+        /// How many are expected.
+        patients: u32,
+    },
     /// k below 2: a sum over one patient is that patient's value.
     #[error("--min-cohort {0} would open the value of a single patient: use 2 or more")]
     CohortOfOne(u32),

@@ -328,7 +328,11 @@ impl Network {
         let (me, store) = (party.me.clone(), &party.store);
         party.machine = Some(match (&party.patient, party.me.role) {
             (Some((policy, schema)), _) => {
-                Machine::Patient(Patient::restore(me, policy.clone(), schema.clone(), store, now))
+                match Patient::restore(me, policy.clone(), schema.clone(), store, now) {
+                    Ok(patient) => Machine::Patient(patient),
+                    // A party that cannot read its store does not start.
+                    Err(_) => return,
+                }
             }
             (None, Role::Server) => Machine::Server(Server::restore(me, store, now)),
             (None, _) => Machine::Hospital(Hospital::restore(me, store, now)),

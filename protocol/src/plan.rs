@@ -8,6 +8,9 @@ use crate::session::SECONDS;
 use crate::sharing::{Sharing, default_min_cohort};
 use crate::task::Question;
 
+/// The most patients of a session: what is said of all of them at once must fit a message.
+pub const MOST_PATIENTS: u32 = 10_000;
+
 /// The rules of a session to open: they fit together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -66,6 +69,9 @@ impl Plan {
         }
         if min_cohort > expect {
             return Err(PlanError::TooFewPatients { min_cohort, patients: expect });
+        }
+        if expect > MOST_PATIENTS {
+            return Err(PlanError::TooManyPatients { patients: expect });
         }
         check_seconds("join_seconds", settings.join_seconds)?;
         let Settings { study, candidates, server, payloads, join_seconds, not_after, .. } = settings;

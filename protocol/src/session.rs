@@ -10,6 +10,7 @@ use crate::id::{Digest, Identity, Kind, Name, Place, Role, RoundNo, SessionId, T
 use crate::kdf;
 use crate::merkle;
 use crate::message::{Announce, Begin, Cohort, Confirm, Join, List, Roster};
+use crate::plan::MOST_PATIENTS;
 use crate::seal::SealKey;
 use crate::sharing::Block;
 use crate::wire::{self, Frame, Signed};
@@ -58,6 +59,9 @@ impl Rules {
             return Err(rule(
                 "at least two, the smallest cohort and the committee must fit into the expected patients",
             ));
+        }
+        if *expect > MOST_PATIENTS {
+            return Err(rule("more patients than a session can have"));
         }
         if !SECONDS.contains(join_seconds) {
             return Err(rule("join_seconds must be from 1 to 86400"));

@@ -97,6 +97,7 @@ impl Question {
 #[derive(PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
+    scale: Scale,
     columns: BTreeMap<String, Vec<i64>>,
 }
 
@@ -119,6 +120,14 @@ pub enum RecordError {
         /// How many the schema says.
         expected: u32,
     },
+    /// Data in other units than the schema's.
+    #[error("the values are in units of 1/{got} and the schema says 1/{expected}: give them under the schema's scale")]
+    Scale {
+        /// The units of the values.
+        got: u64,
+        /// The units of the schema.
+        expected: u64,
+    },
     /// A value beyond the bound.
     #[error(
         "a value in column `{column}` is beyond the bound of {bound}: check its unit, or raise the bound for everybody"
@@ -137,17 +146,26 @@ impl Record {
     /// # Errors
     /// [`RecordError`] names the column and the rule.
     pub fn new(columns: BTreeMap<String, Vec<i64>>, schema: &Schema) -> Result<Self, RecordError> {
-        let record = Self { columns };
-        for name in record.columns.keys() {
+        let record = Self { scale: schema.scale, columns };
+        record.check(schema)?;
+        Ok(record)
+    }
+
+    /// Checks the record against `schema`: it may have been made under another one.
+    ///
+    /// # Errors
+    /// [`RecordError`] names the column and the rule.
+    pub fn check(&self, schema: &Schema) -> Result<(), RecordError> {
+        if self.scale != schema.scale {
+            return Err(RecordError::Scale { got: self.scale.get(), expected: schema.scale.get() });
+        }
+        for name in self.columns.keys() {
             if !schema.columns.iter().any(|column| column.name == *name) {
                 let known: Vec<_> = schema.columns.iter().map(|column| column.name.as_str()).collect();
                 return Err(RecordError::UnknownColumn(name.clone(), known.join(", ")));
             }
         }
-        for column in &schema.columns {
-            record.check_column(column, schema)?;
-        }
-        Ok(record)
+        schema.columns.iter().try_for_each(|column| self.check_column(column, schema))
     }
 
     fn check_column(&self, column: &Column, schema: &Schema) -> Result<(), RecordError> {
@@ -171,7 +189,8 @@ impl Record {
             let values = keyed_digest("ward/1 column", secret, values.iter());
             kdf::digest("ward/1 named column", &[name.as_bytes(), &values.0])
         });
-        let columns: Vec<Digest> = columns.collect();
+        let mut columns: Vec<Digest> = columns.collect();
+        columns.push(kdf::digest("ward/1 record scale", &[&self.scale.get().to_le_bytes()]));
         kdf::digest("ward/1 record", &columns.iter().map(|column| &column.0[..]).collect::<Vec<_>>())
     }
 }

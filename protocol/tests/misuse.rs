@@ -280,6 +280,32 @@ fn a_server_that_was_not_announced_makes_no_roster() {
     assert_eq!(study.net.count(Kind::Key), 0);
 }
 
+/// Design section 4 *Roster*: a patient whose Place does not fit the root answers no Begin and binds no snapshot.
+#[test]
+fn a_place_that_does_not_fit_the_root_is_none() {
+    let mut study = Build::new(6, 4, 1).parties();
+    study.announce();
+    let off = dropping(&mut study, |d| among(d, Kind::Place, &[5]));
+    study.net.run();
+    off.set(false);
+    let (server, roster) = (name("server"), study.roster().digest);
+    let leaves: Vec<Digest> = joins(&study).iter().map(Signed::digest).collect();
+    let path = merkle::path(&leaves, 5).unwrap();
+    let of_another = PlaceProof { place: Place(4), path: merkle::path(&leaves, 4).unwrap() };
+    let shifted = PlaceProof { place: Place(4), path: path.clone() };
+    let mut altered = PlaceProof { place: Place(5), path };
+    altered.path[0].0[0] ^= 1;
+    for proof in [of_another, shifted, altered] {
+        let place = study.sign(&server, Kind::Place, To::One(p(5)), roster, &proof);
+        study.deliver(&place, &p(5), &[]);
+    }
+    assert_eq!(study.ask(), study.sum(0..5));
+    let wrong = Wrong::Rule("the place does not fit the Roster's root");
+    let fault = Fault { from: server, kind: Kind::Place, wrong };
+    assert_eq!(study.faults(), [(p(5), fault.clone()), (p(5), fault.clone()), (p(5), fault)]);
+    assert!(!study.net.store(&p(5)).unwrap().contains_key("snapshot/1"));
+}
+
 /// Promise 3: a masked sum of another length would make honest members' sums look wrong: the server is named instead.
 #[test]
 fn a_masked_sum_of_another_length_names_the_server() {

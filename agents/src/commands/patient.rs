@@ -61,6 +61,9 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
         }
         Err(error) => return Err(error.into()),
     };
+    if dir.join(TABLE).exists() {
+        usage!("`{name}` is a row of a table that `ward up --csv` served in this home: choose another name, or another --home");
+    }
     let store = Store::open(&home.state_path(&name))?;
     let mut agent = Agent::new(home, way, credentials, &profile, store)?;
     let record = match record {
@@ -105,6 +108,9 @@ pub fn with_flags(
     Ok(profile)
 }
 
+/// Marks a party whose state is in the store of the tables: what it shared is remembered in one place only.
+const TABLE: &str = "table";
+
 /// The value that `ward up` hands over: not in the list of processes, where everybody could read it.
 fn first_line() -> anyhow::Result<SecretText> {
     let mut line = String::new();
@@ -134,6 +140,10 @@ pub async fn run_table(home: &Home, way: &Way, args: &PatientsArgs, tied: bool) 
     for (name, record) in table.rows {
         let dir = home.party_dir(&name);
         running.push(Running::claim(&dir)?);
+        if home.state_path(&name).exists() {
+            usage!("`{name}` has been run by hand in this home and is a row of the table too: use another --home");
+        }
+        std::fs::write(dir.join(TABLE), "")?;
         let profile = Profile::load_or_default(&dir, &study)?;
         let profile = with_flags(profile, args.min_cohort, None, None)?;
         let schema = Schema { columns: table.columns.clone(), scale, scaled_bound };
@@ -171,7 +181,7 @@ impl Agent {
     fn new(home: &Home, way: &Way, credentials: Credentials, profile: &Profile, store: Store) -> anyhow::Result<Self> {
         let records = store.load(&credentials.identity().name)?;
         let (policy, schema) = (profile.policy.clone(), profile.schema.clone());
-        let patient = Patient::restore(me(&credentials), policy, schema, &records, now());
+        let patient = Patient::restore(me(&credentials), policy, schema, &records, now())?;
         Ok(Self { home: home.clone(), way: way.clone(), credentials, patient, store })
     }
 
@@ -210,7 +220,10 @@ impl Agent {
                     }
                     continue;
                 }
-                () = stop.asked() => return Ok(()),
+                () = stop.asked() => {
+                    driver.finish().await;
+                    return Ok(());
+                }
             };
             let events = driver.take(ready).await?;
             events.iter().for_each(|event| tell(&name, event));

@@ -31,7 +31,10 @@ pub async fn run(home: &Home, way: &Way, args: &ServerArgs, tied: bool) -> anyho
     loop {
         let ready = tokio::select! {
             ready = driver.ready() => ready?,
-            () = stop.asked() => return Ok(()),
+            () = stop.asked() => {
+                driver.finish().await;
+                return Ok(());
+            }
         };
         driver.take(ready).await?.iter().for_each(tell);
     }

@@ -4,7 +4,7 @@ mod round;
 mod session;
 mod sums;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -156,22 +156,12 @@ impl Hospital {
     }
 
     fn receive(&mut self, moment: &Moment, address: Address, payload: Bytes, out: &mut Effects) {
-        match self.take(moment, &address, &payload, out) {
-            Ok(()) => self.retry_early(moment, out),
-            Err(stop) => desk::settle(stop, address, payload, &mut self.early, out),
-        }
-    }
-
-    /// What was early may fit now; again and again, while something does.
-    fn retry_early(&mut self, moment: &Moment, out: &mut Effects) {
-        let mut progress = !self.early.is_empty();
-        while progress {
-            progress = false;
-            for (address, payload) in self.early.drain() {
-                match self.take(moment, &address, &payload, out) {
-                    Ok(()) => progress = true,
-                    Err(stop) => desk::settle(stop, address, payload, &mut self.early, out),
-                }
+        // What was early may fit once this is taken, and more once that is.
+        let mut next = VecDeque::from([(address, payload)]);
+        while let Some((address, payload)) = next.pop_front() {
+            match self.take(moment, &address, &payload, out) {
+                Ok(()) => next.extend(self.early.waiting_for(&address)),
+                Err(stop) => desk::settle(stop, address, payload, &mut self.early, out),
             }
         }
     }

@@ -194,15 +194,7 @@ impl Open {
             let same = known.digest == fixed.digest;
             return Err(if same { Stop::Useless("the cohort is known") } else { Stop::Fault(Wrong::Equivocation) });
         }
-        if fixed.cohort.places.len() < rules.announce.min_cohort {
-            return Err(rule("a cohort below the minimum"));
-        }
-        let shares: CohortShares = wire::decode(&frame.attachment, "cohort shares")?;
-        let leaves: Vec<Digest> =
-            fixed.places().zip(&shares).map(|(place, (share, _))| cohort_leaf(place, *share)).collect();
-        if shares.len() != fixed.cohort.places.len() as usize || merkle::root(&leaves) != fixed.cohort.root {
-            return Err(rule("the Shares listed are not those that the Cohort commits to"));
-        }
+        check_cohort(&fixed, &frame.attachment, rules)?;
         let (number, snapshot) = (round.asked.round, round.asked.begin.snapshot.clone());
         let places = fixed.cohort.places.clone();
         desk.out.event(Event::Cohort { round: number, count: places.len() });
@@ -216,6 +208,7 @@ impl Open {
         let begun = self.begun.iter().find(|begun| begun.round == frame.envelope.round);
         let Begun { round, begin, snapshot } = begun.ok_or(Stop::Useless("a message of another round"))?.clone();
         let fixed = Fixed::read(frame, &self.lineup, begin)?;
+        check_cohort(&fixed, &frame.attachment, rules)?;
         self.remember(Past { round, snapshot, places: fixed.cohort.places }, rules, desk);
         Ok(())
     }
@@ -275,10 +268,13 @@ impl Open {
 
     fn too_few_confirmed(&mut self, rules: &Rules, desk: &mut HospitalDesk<'_>) {
         let Some(round) = &self.round else { return };
-        let overlap = round.refusals.values().find_map(|refuse| match refuse {
+        let overlaps = round.refusals.values().filter_map(|refuse| match refuse {
             Refuse::Overlap { round } | Refuse::NotSame { round } => Some(*round),
             _ => None,
         });
+        // A clash is believed where an honest member says so.
+        let enough = usize::from(rules.announce.sharing.threshold()) + 1;
+        let overlap = overlaps.clone().next().filter(|_| overlaps.clone().count() >= enough);
         let silent = (0u8..).zip(&self.lineup.seats).filter(|(seat, _)| !round.confirms.contains_key(seat));
         let missing: Vec<Name> = silent.map(|(_, seat)| seat.identity.name.clone()).collect();
         let sharing = rules.announce.sharing;
@@ -368,7 +364,9 @@ impl Open {
                     taken |= opening.sums.take(digest, &bytes);
                 }
                 if !taken {
-                    round.masked.keep(digest, bytes);
+                    // Each member and the server may be one sum ahead of the messages that name its pieces.
+                    let senders = rules.announce.sharing.committee() as usize + 1;
+                    round.masked.keep(digest, bytes, senders * round.asked.chunks.count() as usize);
                 }
                 let Ok((round, lineup)) = self.parts() else { return };
                 round.add_up(lineup, rules, desk);
@@ -476,4 +474,18 @@ impl Open {
             _ => desk.out.wake_at(confirms_close),
         }
     }
+}
+
+/// Checks that the cohort is large enough and that the Shares listed are those that it commits to.
+fn check_cohort(fixed: &Fixed, attachment: &[u8], rules: &Rules) -> Result<(), Stop> {
+    if fixed.cohort.places.len() < rules.announce.min_cohort {
+        return Err(rule("a cohort below the minimum"));
+    }
+    let shares: CohortShares = wire::decode(attachment, "cohort shares")?;
+    let leaves: Vec<Digest> =
+        fixed.places().zip(&shares).map(|(place, (share, _))| cohort_leaf(place, *share)).collect();
+    if shares.len() != fixed.cohort.places.len() as usize || merkle::root(&leaves) != fixed.cohort.root {
+        return Err(rule("the Shares listed are not those that the Cohort commits to"));
+    }
+    Ok(())
 }

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use crate::chunks::CHUNK_BYTES;
 use crate::id::Digest;
 use crate::job::SealedSum;
 use crate::message::MaskSum;
+use crate::seal::TAG_BYTES;
 use crate::wire;
 
 /// Pieces that are known by digest, in order, and fill up as they arrive.
@@ -33,6 +35,9 @@ impl Pieces {
     }
 }
 
+/// The largest piece of a sum: a chunk, sealed.
+const LARGEST_PIECE: usize = CHUNK_BYTES + TAG_BYTES;
+
 /// The server's sum of masked vectors.
 #[derive(Debug, Default)]
 pub(super) struct Masked {
@@ -42,9 +47,6 @@ pub(super) struct Masked {
 }
 
 impl Masked {
-    /// The most loose chunks kept: a sum of 2^33 bytes has 16,384.
-    const MOST_LOOSE: usize = 1 << 15;
-
     /// The server says which chunks its sum has; false where it said otherwise before.
     pub(super) fn expect(&mut self, digests: Vec<Digest>) -> bool {
         if let Some(known) = &self.pieces {
@@ -63,9 +65,9 @@ impl Masked {
         self.pieces.as_mut().is_some_and(|pieces| pieces.take(digest, bytes))
     }
 
-    /// Keeps a chunk that nobody has named yet.
-    pub(super) fn keep(&mut self, digest: Digest, bytes: Bytes) {
-        if self.loose.len() < Self::MOST_LOOSE {
+    /// Keeps a chunk that nobody has named yet; at most `most` of them.
+    pub(super) fn keep(&mut self, digest: Digest, bytes: Bytes, most: usize) {
+        if self.loose.len() < most && bytes.len() <= LARGEST_PIECE {
             self.loose.insert(digest, bytes);
         }
     }

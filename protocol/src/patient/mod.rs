@@ -6,7 +6,7 @@ mod round;
 mod session;
 mod vault;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -18,9 +18,9 @@ use crate::step::{Effects, Event, Input, Moment};
 use crate::task::{Policy, Record, Schema};
 pub(crate) use round::payload_commitment;
 use session::Session;
-pub(crate) use session::{payload_info, session_key};
-pub use vault::OfferError;
+pub(crate) use session::{leftovers, over_key, payload_info, session_key};
 use vault::Vault;
+pub use vault::{OfferError, StoreError};
 
 /// What a job of a patient's was for.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub struct Patient {
     sessions: BTreeMap<SessionId, Session>,
     /// Sessions that ended while this patient ran: their stragglers are of no use.
     over: BTreeSet<SessionId>,
+    /// Keys of the store that belong to no session any longer.
+    leftovers: Vec<String>,
     early: Early,
     jobs: Jobs<Ticket>,
 }
@@ -51,18 +53,38 @@ impl Patient {
     /// A patient without sessions or data.
     pub fn new(me: Me, policy: Policy, schema: Schema) -> Self {
         let (vault, sessions, over) = (Vault::new(schema), BTreeMap::new(), BTreeSet::new());
-        Self { me, policy, vault, sessions, over, early: Early::default(), jobs: Jobs::default() }
+        Self {
+            me,
+            policy,
+            vault,
+            sessions,
+            over,
+            leftovers: Vec::new(),
+            early: Early::default(),
+            jobs: Jobs::default(),
+        }
     }
 
-    /// The patient as its store has it. A session that can no longer be read, say because a certificate expired, is
-    /// left out; the rounds that were open when the store was written are not resumed.
-    pub fn restore(me: Me, policy: Policy, schema: Schema, store: &BTreeMap<String, Vec<u8>>, now: Time) -> Self {
+    /// The patient as its store has it. A session that can no longer be read, say because a certificate expired, is over
+    /// for this patient, and its keys go; the rounds that were open when the store was written are not resumed.
+    ///
+    /// # Errors
+    /// [`StoreError`] where a record of what was shared cannot be read.
+    pub fn restore(
+        me: Me,
+        policy: Policy,
+        schema: Schema,
+        store: &BTreeMap<String, Vec<u8>>,
+        now: Time,
+    ) -> Result<Self, StoreError> {
         let mut patient = Self::new(me, policy, schema);
-        patient.vault.restore(store);
+        patient.vault.restore(store)?;
         for (session, restored) in Session::restore_all(&patient.me, patient.policy.min_cohort, store, now) {
             patient.sessions.insert(session, restored);
         }
-        patient
+        let (over, leftovers) = session::leftovers(store, |id| patient.sessions.contains_key(&id));
+        (patient.over, patient.leftovers) = (over, leftovers);
+        Ok(patient)
     }
 
     /// Takes `record` as the data under `snapshot`. Until it is first shared it may be offered again with other values.
@@ -96,22 +118,12 @@ impl Patient {
     }
 
     fn receive(&mut self, moment: &Moment, address: Address, payload: Bytes, out: &mut Effects) {
-        match self.take(moment, &address, &payload, out) {
-            Ok(()) => self.retry_early(moment, out),
-            Err(stop) => desk::settle(stop, address, payload, &mut self.early, out),
-        }
-    }
-
-    /// What was early may fit now; again and again, while something does.
-    fn retry_early(&mut self, moment: &Moment, out: &mut Effects) {
-        let mut progress = !self.early.is_empty();
-        while progress {
-            progress = false;
-            for (address, payload) in self.early.drain() {
-                match self.take(moment, &address, &payload, out) {
-                    Ok(()) => progress = true,
-                    Err(stop) => desk::settle(stop, address, payload, &mut self.early, out),
-                }
+        // What was early may fit once this is taken, and more once that is.
+        let mut next = VecDeque::from([(address, payload)]);
+        while let Some((address, payload)) = next.pop_front() {
+            match self.take(moment, &address, &payload, out) {
+                Ok(()) => next.extend(self.early.waiting_for(&address)),
+                Err(stop) => desk::settle(stop, address, payload, &mut self.early, out),
             }
         }
     }
@@ -161,6 +173,7 @@ impl Patient {
     /// Ends what is over and asks to be woken for what ends next.
     fn keep_time(&mut self, moment: &Moment, out: &mut Effects) {
         let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        self.leftovers.drain(..).for_each(|key| desk.out.forget(key));
         let mut over = Vec::new();
         for (id, session) in &mut self.sessions {
             session.keep_time(&mut desk);
@@ -174,6 +187,8 @@ impl Patient {
                 self.vault.release(id, &mut desk);
                 self.early.forget(id);
                 self.over.insert(id);
+                // Whoever writes its Announce again, after a restart too, opens nothing.
+                desk.out.put(session::over_key(id), Vec::new());
                 desk.out.event(Event::Ended(id));
             }
         }

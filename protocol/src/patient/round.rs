@@ -68,7 +68,7 @@ impl Round {
         let mut round = Self { asked, root, stage: Stage::Masking };
         match round.objection(rules.session, enrolled, policy, vault) {
             Some((decline, why)) => round.decline(decline, why, rules, desk),
-            None => round.mask(rules, vault, desk),
+            None => round.mask(rules, enrolled.lineup.digest, vault, desk),
         }
         round
     }
@@ -97,7 +97,7 @@ impl Round {
         if !payload_fits(begin.payload.as_ref(), enrolled.payload_key.as_deref(), self.asked.round.0) {
             return refuse("the payload key it was given does not fit the commitment in Begin".into());
         }
-        if let Some(other) = vault.belongs_elsewhere(&begin.snapshot, session) {
+        if let Some(other) = vault.belongs_elsewhere(&begin.snapshot, session, enrolled.lineup.digest) {
             let why = format!("snapshot `{}` belongs to session {}", begin.snapshot, other.short());
             return Some((Decline::Once(other), why));
         }
@@ -119,10 +119,10 @@ impl Round {
     }
 
     /// Binds the snapshot and stores the root, then has the vector masked.
-    fn mask(&mut self, rules: &Rules, vault: &mut Vault, desk: &mut Desk<'_, Ticket>) {
+    fn mask(&mut self, rules: &Rules, roster: Digest, vault: &mut Vault, desk: &mut Desk<'_, Ticket>) {
         let begin = &self.asked.begin;
         let Some(record) = vault.record(&begin.snapshot) else { return };
-        vault.bind(&begin.snapshot, rules.session, desk);
+        vault.bind(&begin.snapshot, rules.session, roster, desk);
         let stored = Stored { begin: self.asked.digest, root: *self.root.expose() };
         desk.out.put(session_key(rules.session, "round"), wire::encode(&stored));
         let job = Job::Mask {

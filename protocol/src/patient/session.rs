@@ -1,6 +1,6 @@
 //! One session of a patient: from Announce to its place and its keys, then round by round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -62,6 +62,8 @@ pub(crate) struct Session {
     /// The newest round that began, and its Begin; no Begin where its end came first.
     last: Option<(RoundNo, Option<Digest>)>,
     round: Option<Round>,
+    /// The store may have secrets of a round that is not resumed.
+    unfinished: bool,
     /// The last word was said: the session is over.
     ended: bool,
 }
@@ -91,6 +93,7 @@ impl Session {
             member: None,
             last: None,
             round: None,
+            unfinished: false,
             ended: false,
             randomness: Some(randomness),
             rules,
@@ -372,9 +375,10 @@ impl Session {
         if let Some(member) = &mut self.member {
             member.close_round(last, &self.rules, desk);
         }
-        if self.round.take().is_some() {
+        if self.round.take().is_some() || self.unfinished {
             desk.out.forget(self.key("round"));
         }
+        self.unfinished = false;
         if let Stage::In(enrolled) = &mut self.stage {
             enrolled.chains.iter_mut().for_each(|chain| chain.advance(last.next()));
         }
@@ -410,6 +414,10 @@ impl Session {
     }
 
     pub(super) fn keep_time(&mut self, desk: &mut Desk<'_, Ticket>) {
+        if self.unfinished {
+            self.close_round(desk);
+            self.unfinished = false;
+        }
         if let Some(member) = &mut self.member {
             member.keep_time(&self.rules, desk);
         }
@@ -514,7 +522,18 @@ impl Session {
                 Stage::In(Box::new(Enrolled { lineup, place, chains, payload_key }))
             }
         };
-        let restored = Self { rules, announce, roster, randomness, stage, member, last, round: None, ended: false };
+        let restored = Self {
+            rules,
+            announce,
+            roster,
+            randomness,
+            stage,
+            member,
+            last,
+            round: None,
+            unfinished: true,
+            ended: false,
+        };
         Some((session, restored))
     }
 }
@@ -522,6 +541,30 @@ impl Session {
 /// The keys of a session's own records start with this.
 pub(crate) fn session_key(session: SessionId, what: &str) -> String {
     format!("session/{session}/{what}")
+}
+
+/// An ended session is remembered by this key.
+pub(crate) fn over_key(session: SessionId) -> String {
+    format!("over/{session}")
+}
+
+/// The sessions of a store that are over: remembered as such, or not to be read any longer; and the keys that belong to
+/// those.
+pub(crate) fn leftovers(
+    store: &BTreeMap<String, Vec<u8>>,
+    is_live: impl Fn(SessionId) -> bool,
+) -> (BTreeSet<SessionId>, Vec<String>) {
+    let mut over: BTreeSet<SessionId> =
+        store.keys().filter_map(|key| key.strip_prefix("over/")?.parse().ok()).collect();
+    let mut keys = Vec::new();
+    for key in store.keys() {
+        let session = key.strip_prefix("session/").and_then(|rest| rest.split('/').next()?.parse().ok());
+        if let Some(session) = session.filter(|session| !is_live(*session)) {
+            over.insert(session);
+            keys.push(key.clone());
+        }
+    }
+    (over, keys)
 }
 
 /// The member that `me` is, where the Roster gives it a seat.

@@ -10,7 +10,7 @@ use crate::desk::Desk;
 use crate::id::{Digest, SessionId, Snapshot};
 use crate::kdf;
 use crate::step::{Effects, Moment};
-use crate::task::{Record, Schema};
+use crate::task::{Record, RecordError, Schema};
 use crate::wire;
 
 /// Why data cannot be offered under a snapshot.
@@ -27,6 +27,19 @@ pub enum OfferError {
         /// Where it was shared.
         session: SessionId,
     },
+    /// The data do not fit the patient's schema.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// A record of a store that cannot be read. What it said is a rule that this patient keeps, so it must not go on
+/// without it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the record `{key}` of the store cannot be read: it was written by another release, or is damaged; restore it from a copy"
+)]
+pub struct StoreError {
+    key: String,
 }
 
 /// Where a snapshot went, and a digest of the values it went with, keyed by a secret of the owner.
@@ -34,6 +47,8 @@ pub enum OfferError {
 #[serde(deny_unknown_fields)]
 struct Bound {
     session: SessionId,
+    /// A session that were joined anew would have another Roster, and members that remember nothing.
+    roster: Digest,
     #[serde(with = "serde_bytes")]
     secret: [u8; 32],
     values: Digest,
@@ -64,15 +79,23 @@ impl Vault {
         Self { schema, offered: BTreeMap::new(), bound: BTreeMap::new() }
     }
 
-    pub(crate) fn restore(&mut self, store: &BTreeMap<String, Vec<u8>>) {
+    /// Takes what the store has. Data that the schema does not allow any longer are left out: they would be answered in
+    /// another unit, or beyond another bound, than they were checked for.
+    pub(crate) fn restore(&mut self, store: &BTreeMap<String, Vec<u8>>) -> Result<(), StoreError> {
+        let unreadable = |key: &str| StoreError { key: key.into() };
         for (key, value) in store {
-            if let Some(Ok(label)) = key.strip_prefix("values/").map(str::parse) {
-                let stored = wire::decode::<(ByteArray<32>, Record)>(value, "values");
-                self.offered.extend(stored.map(|(secret, record)| (label, Offered::new(record, *secret))));
-            } else if let Some(Ok(label)) = key.strip_prefix("snapshot/").map(str::parse) {
-                self.bound.extend(wire::decode(value, "snapshot").map(|bound| (label, bound)));
+            if let Some(label) = key.strip_prefix("values/") {
+                let label = label.parse().map_err(|_| unreadable(key))?;
+                let stored = wire::decode::<(ByteArray<32>, Record)>(value, "values").map_err(|_| unreadable(key))?;
+                if stored.1.check(&self.schema).is_ok() {
+                    self.offered.insert(label, Offered::new(stored.1, *stored.0));
+                }
+            } else if let Some(label) = key.strip_prefix("snapshot/") {
+                let label = label.parse().map_err(|_| unreadable(key))?;
+                self.bound.insert(label, wire::decode(value, "snapshot").map_err(|_| unreadable(key))?);
             }
         }
+        Ok(())
     }
 
     pub(crate) fn schema(&self) -> &Schema {
@@ -88,11 +111,18 @@ impl Vault {
     }
 
     /// The other session that `snapshot` belongs to, if it does not belong to `session` or to none yet.
-    pub(crate) fn belongs_elsewhere(&self, snapshot: &Snapshot, session: SessionId) -> Option<SessionId> {
-        self.bound.get(snapshot).map(|bound| bound.session).filter(|bound| *bound != session)
+    pub(crate) fn belongs_elsewhere(
+        &self,
+        snapshot: &Snapshot,
+        session: SessionId,
+        roster: Digest,
+    ) -> Option<SessionId> {
+        let elsewhere = |bound: &&Bound| bound.session != session || bound.roster != roster;
+        self.bound.get(snapshot).filter(elsewhere).map(|bound| bound.session)
     }
 
     pub(crate) fn offer(&mut self, snapshot: Snapshot, record: Record, moment: &Moment) -> Result<Effects, OfferError> {
+        record.check(&self.schema)?;
         if let Some(bound) = self.bound.get(&snapshot)
             && record.digest(&bound.secret) != bound.values
         {
@@ -109,10 +139,10 @@ impl Vault {
     }
 
     /// Binds `snapshot` to `session` with the values it has now; stored before anything is shared.
-    pub(crate) fn bind<T>(&mut self, snapshot: &Snapshot, session: SessionId, desk: &mut Desk<'_, T>) {
+    pub(crate) fn bind<T>(&mut self, snapshot: &Snapshot, session: SessionId, roster: Digest, desk: &mut Desk<'_, T>) {
         let Some(offered) = self.offered.get(snapshot) else { return };
         if !self.bound.contains_key(snapshot) {
-            let bound = Bound { session, secret: offered.secret, values: offered.values };
+            let bound = Bound { session, roster, secret: offered.secret, values: offered.values };
             desk.out.put(format!("snapshot/{snapshot}"), wire::encode(&bound));
             self.bound.insert(snapshot.clone(), bound);
         }

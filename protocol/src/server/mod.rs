@@ -7,13 +7,14 @@ mod fold;
 mod joining;
 mod round;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
 use crate::desk::{self, Desk, Early, Jobs, Me, Stop};
 use crate::id::{Address, Kind, RoundNo, SessionId, Time};
 use crate::job::Outcome;
+use crate::patient::{leftovers, over_key};
 use crate::session::Rules;
 use crate::step::{Effects, Event, Input, Moment};
 use joining::Session;
@@ -45,6 +46,8 @@ pub struct Server {
     sessions: BTreeMap<SessionId, Session>,
     /// Sessions that ended while this server ran: their stragglers are of no use.
     over: BTreeSet<SessionId>,
+    /// Keys of the store that belong to no session any longer.
+    leftovers: Vec<String>,
     early: Early,
     jobs: Jobs<Ticket>,
 }
@@ -53,7 +56,7 @@ impl Server {
     /// A server without sessions.
     pub fn new(me: Me) -> Self {
         let (sessions, over) = (BTreeMap::new(), BTreeSet::new());
-        Self { me, sessions, over, early: Early::default(), jobs: Jobs::default() }
+        Self { me, sessions, over, leftovers: Vec::new(), early: Early::default(), jobs: Jobs::default() }
     }
 
     /// The server as its store has it. A session that can no longer be read, say because a certificate expired, is
@@ -63,6 +66,8 @@ impl Server {
         for (id, session) in Session::restore_all(&server.me, store, now) {
             server.sessions.insert(id, session);
         }
+        let (over, leftovers) = leftovers(store, |id| server.sessions.contains_key(&id));
+        (server.over, server.leftovers) = (over, leftovers);
         server
     }
 
@@ -84,22 +89,12 @@ impl Server {
     }
 
     fn receive(&mut self, moment: &Moment, address: Address, payload: Bytes, out: &mut Effects) {
-        match self.take(moment, &address, &payload, out) {
-            Ok(()) => self.retry_early(moment, out),
-            Err(stop) => desk::settle(stop, address, payload, &mut self.early, out),
-        }
-    }
-
-    /// What was early may fit now; again and again, while something does.
-    fn retry_early(&mut self, moment: &Moment, out: &mut Effects) {
-        let mut progress = !self.early.is_empty();
-        while progress {
-            progress = false;
-            for (address, payload) in self.early.drain() {
-                match self.take(moment, &address, &payload, out) {
-                    Ok(()) => progress = true,
-                    Err(stop) => desk::settle(stop, address, payload, &mut self.early, out),
-                }
+        // What was early may fit once this is taken, and more once that is.
+        let mut next = VecDeque::from([(address, payload)]);
+        while let Some((address, payload)) = next.pop_front() {
+            match self.take(moment, &address, &payload, out) {
+                Ok(()) => next.extend(self.early.waiting_for(&address)),
+                Err(stop) => desk::settle(stop, address, payload, &mut self.early, out),
             }
         }
     }
@@ -155,6 +150,7 @@ impl Server {
     /// Does what is due, ends what is over and asks to be woken for what is next.
     fn keep_time(&mut self, moment: &Moment, out: &mut Effects) {
         let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        self.leftovers.drain(..).for_each(|key| desk.out.forget(key));
         let mut over = Vec::new();
         for (id, session) in &mut self.sessions {
             session.keep_time(&mut desk);
@@ -167,6 +163,7 @@ impl Server {
             self.sessions.remove(&id);
             self.early.forget(id);
             self.over.insert(id);
+            desk.out.put(over_key(id), Vec::new());
             desk.out.event(Event::Ended(id));
         }
     }

@@ -198,6 +198,10 @@ impl Round {
 
     fn on_held(&mut self, frame: &Frame, seat: u8, now: Time) -> Result<(), Stop> {
         let Held { held, faults } = frame.envelope.body()?;
+        let count = self.allowed.universe();
+        if held.iter().map(|(place, _)| place).chain(&faults).any(|place| place.0 >= count) {
+            return Err(rule("a Held of a place that the Roster does not have"));
+        }
         for (place, share) in held {
             // What a member said first stands: it cannot hold two Shares of one patient.
             self.held[usize::from(seat)].entry(place).or_insert(share);
