@@ -226,7 +226,7 @@ pub struct Confirm();
 /// member or server -> hospital: which rule forbids to go on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refuse {
-    /// The server: too few joined until joins closed.
+    /// The server: too few joined until joins closed. Attached: the server's certificate chain, as no Roster has it yet.
     TooFewJoined {
         /// How many joined.
         joined: u32,

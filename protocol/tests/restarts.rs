@@ -1,0 +1,91 @@
+//! What a restart must not forget: ended sessions, where a snapshot went, and in which units values were checked.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use protocol::*;
+use support::*;
+
+/// Where an old Announce is written again: under a name of the hospital's choice.
+fn again(announce: &Frame) -> Address {
+    Address {
+        session: announce.digest.into(),
+        round: RoundNo::SETUP,
+        from: name("hospital"),
+        to: To::All,
+        kind: Kind::Announce,
+        name: MessageName([9; 16]),
+    }
+}
+
+/// A hospital that writes the Announce of an ended session again, after everybody was restarted, opens nothing: members
+/// that remember no cohort would confirm one that overlaps with what was opened.
+#[test]
+fn an_ended_session_is_not_joined_again_after_a_restart() {
+    let mut study = Build { marked: 6, ..Build::new(6, 3, 1) }.start();
+    assert_eq!(study.ask_with(|ask| ask.last = true), study.sum(0..6));
+    let announce = study.newest(Kind::Announce, &name("hospital"));
+    let joins = study.net.count(Kind::Join);
+    for who in (0..6).map(p).chain([name("server")]) {
+        study.net.kill(&who);
+        study.net.revive(&who);
+    }
+    for i in 0..6 {
+        study.net.offer(&p(i), &snapshot("1"), study.build.record(i)).unwrap();
+    }
+    study.net.post(again(&announce), announce.signed().frame(&[]));
+    study.net.sleep(40_000);
+    assert_eq!((study.net.count(Kind::Join), study.net.count(Kind::Roster)), (joins, 1));
+}
+
+/// A session that a store cannot give back, say because a certificate in its Roster expired, is over for that party: it
+/// does not join anew with an empty memory.
+#[test]
+fn a_session_that_cannot_be_read_is_not_joined_anew_and_leaves_no_keys() {
+    let mut study = Build { marked: 6, ..Build::new(6, 3, 1) }.start();
+    assert_eq!(study.ask(), study.sum(0..6));
+    let announce = study.newest(Kind::Announce, &name("hospital"));
+    let joins = study.net.count(Kind::Join);
+    for i in 0..6 {
+        study.net.kill(&p(i));
+        let mut store = study.net.store(&p(i)).unwrap().clone();
+        store.insert(format!("session/{}/state", study.session), vec![0]);
+        study.net.restore_store(&p(i), store);
+        study.net.revive(&p(i));
+    }
+    study.net.post(again(&announce), announce.signed().frame(&[]));
+    study.net.sleep(1_000);
+    assert_eq!(study.net.count(Kind::Join), joins);
+    for i in 0..6 {
+        let store = study.net.store(&p(i)).unwrap();
+        let left: Vec<_> = store.keys().filter(|key| key.starts_with("session/")).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+/// Values that were checked under one scale and bound are not answered under another.
+#[test]
+fn values_are_not_answered_in_other_units_after_a_restart() {
+    let study = Build { bound: 1 << 20, ..Build::new(5, 3, 1) }.start();
+    let (store, now) = (study.net.store(&p(4)).unwrap(), study.net.now());
+    let restore = |scaled_bound, scale| {
+        let schema = Schema { columns: study.build.columns.clone(), scaled_bound, scale };
+        Patient::restore(study.net.me(&p(4)).unwrap().clone(), policy(), schema, store, now).unwrap()
+    };
+    assert_eq!(restore(1 << 20, Scale::new(1).unwrap()).snapshots().count(), 1);
+    assert_eq!(restore(1 << 20, Scale::new(1000).unwrap()).snapshots().count(), 0);
+    assert_eq!(restore(0, Scale::new(1).unwrap()).snapshots().count(), 0);
+}
+
+/// A patient that cannot read where a snapshot went does not start: it would share it a second time.
+#[test]
+fn a_record_of_once_that_cannot_be_read_is_no_fresh_start() {
+    let mut study = Build::new(5, 3, 1).start();
+    assert_eq!(study.ask(), study.sum(0..5));
+    let mut store = study.net.store(&p(4)).unwrap().clone();
+    store.insert("snapshot/1".into(), vec![0]);
+    let schema = Schema { columns: study.build.columns.clone(), scaled_bound: 1, scale: Scale::new(1).unwrap() };
+    let me = study.net.me(&p(4)).unwrap().clone();
+    let refused = Patient::restore(me, policy(), schema, &store, study.net.now()).unwrap_err();
+    assert!(refused.to_string().contains("snapshot/1"), "{refused}");
+}
