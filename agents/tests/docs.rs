@@ -42,6 +42,8 @@ fn every_test_that_security_names_exists() {
 
 fn is_test(word: &str) -> bool {
     let Some((file, test)) = word.split_once("::") else { return false };
-    let plain = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    let plain = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
     plain(file) && plain(test) && (file, test) != ("file", "test") && test != "tests"
 }

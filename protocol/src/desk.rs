@@ -246,6 +246,22 @@ impl Early {
     }
 }
 
+/// Has `take` take a message, and then what was early and may fit now, again and again while something does.
+pub(crate) fn receive(
+    first: (Address, Bytes),
+    early: &mut Early,
+    out: &mut Effects,
+    mut take: impl FnMut(&Address, &Bytes, &mut Effects) -> Result<(), Stop>,
+) {
+    let mut next = VecDeque::from([first]);
+    while let Some((address, payload)) = next.pop_front() {
+        match take(&address, &payload, out) {
+            Ok(()) => next.extend(early.waiting_for(&address)),
+            Err(stop) => settle(stop, address, payload, early, out),
+        }
+    }
+}
+
 /// Whether hospital or server lead a session on by messages of this kind.
 fn leads(kind: Kind) -> bool {
     matches!(
@@ -262,7 +278,7 @@ fn leads(kind: Kind) -> bool {
 }
 
 /// Notes why a message was not taken, or keeps it if it is early.
-pub(crate) fn settle(stop: Stop, address: Address, payload: Bytes, early: &mut Early, out: &mut Effects) {
+fn settle(stop: Stop, address: Address, payload: Bytes, early: &mut Early, out: &mut Effects) {
     let Address { from, kind, .. } = address.clone();
     match stop {
         Stop::Early => early.keep(address, payload),

@@ -120,6 +120,7 @@ mod member;
 mod patient;
 mod places;
 mod plan;
+mod records;
 mod ring;
 mod seal;
 mod secret;

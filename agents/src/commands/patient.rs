@@ -62,7 +62,9 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
         Err(error) => return Err(error.into()),
     };
     if dir.join(TABLE).exists() {
-        usage!("`{name}` is a row of a table that `ward up --csv` served in this home: choose another name, or another --home");
+        usage!(
+            "`{name}` is a row of a table that `ward up --csv` served in this home: choose another name, or another --home"
+        );
     }
     let store = Store::open(&home.state_path(&name))?;
     let mut agent = Agent::new(home, way, credentials, &profile, store)?;

@@ -22,7 +22,10 @@ pub async fn run(home: &Home, way: &Way, json: bool) -> anyhow::Result<()> {
     };
     let mut watcher = Watcher::new(board.link()).await?;
     if !json {
-        println!("{:12}  {:32}  {:>5}  {:10}  {:20}  {:20}  {:>9}", "time", "session", "round", "kind", "from", "to", "bytes");
+        println!(
+            "{:12}  {:32}  {:>5}  {:10}  {:20}  {:20}  {:>9}",
+            "time", "session", "round", "kind", "from", "to", "bytes"
+        );
     }
     loop {
         let seen = tokio::select! {

@@ -4,7 +4,7 @@ mod round;
 mod session;
 mod sums;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -156,14 +156,10 @@ impl Hospital {
     }
 
     fn receive(&mut self, moment: &Moment, address: Address, payload: Bytes, out: &mut Effects) {
-        // What was early may fit once this is taken, and more once that is.
-        let mut next = VecDeque::from([(address, payload)]);
-        while let Some((address, payload)) = next.pop_front() {
-            match self.take(moment, &address, &payload, out) {
-                Ok(()) => next.extend(self.early.waiting_for(&address)),
-                Err(stop) => desk::settle(stop, address, payload, &mut self.early, out),
-            }
-        }
+        let mut early = std::mem::take(&mut self.early);
+        let take = |address: &Address, payload: &Bytes, out: &mut Effects| self.take(moment, address, payload, out);
+        desk::receive((address, payload), &mut early, out, take);
+        self.early = early;
     }
 
     fn take(&mut self, moment: &Moment, address: &Address, payload: &Bytes, out: &mut Effects) -> Result<(), Stop> {

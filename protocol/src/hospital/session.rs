@@ -14,9 +14,10 @@ use crate::id::{Address, Digest, Kind, Name, Place, Role, RoundNo, SessionId, Sn
 use crate::job::Outcome;
 use crate::kdf;
 use crate::message::{Abort, Announce, Begin, Decline, PayloadHeader, PayloadKey, Refuse};
-use crate::patient::{payload_commitment, payload_info, session_key};
+use crate::patient::{payload_commitment, payload_info};
 use crate::places::Places;
 use crate::plan::{Ask, Plan};
+use crate::records::session_key;
 use crate::seal::{SealSecret, SumSealer};
 use crate::secret::{Root, SessionRandomness};
 use crate::session::{Asked, Joined, Lineup, Pieces, Rules};

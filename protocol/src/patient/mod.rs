@@ -6,19 +6,20 @@ mod round;
 mod session;
 mod vault;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use crate::desk::{self, Desk, Early, Jobs, Me, Stop};
 use crate::id::{Address, Kind, SessionId, Snapshot, Time};
 use crate::member;
+use crate::records::{leftovers, over_key};
 use crate::session::Rules;
 use crate::step::{Effects, Event, Input, Moment};
 use crate::task::{Policy, Record, Schema};
 pub(crate) use round::payload_commitment;
 use session::Session;
-pub(crate) use session::{leftovers, over_key, payload_info, session_key};
+pub(crate) use session::payload_info;
 use vault::Vault;
 pub use vault::{OfferError, StoreError};
 
@@ -82,7 +83,7 @@ impl Patient {
         for (session, restored) in Session::restore_all(&patient.me, patient.policy.min_cohort, store, now) {
             patient.sessions.insert(session, restored);
         }
-        let (over, leftovers) = session::leftovers(store, |id| patient.sessions.contains_key(&id));
+        let (over, leftovers) = leftovers(store, |id| patient.sessions.contains_key(&id));
         (patient.over, patient.leftovers) = (over, leftovers);
         Ok(patient)
     }
@@ -118,14 +119,10 @@ impl Patient {
     }
 
     fn receive(&mut self, moment: &Moment, address: Address, payload: Bytes, out: &mut Effects) {
-        // What was early may fit once this is taken, and more once that is.
-        let mut next = VecDeque::from([(address, payload)]);
-        while let Some((address, payload)) = next.pop_front() {
-            match self.take(moment, &address, &payload, out) {
-                Ok(()) => next.extend(self.early.waiting_for(&address)),
-                Err(stop) => desk::settle(stop, address, payload, &mut self.early, out),
-            }
-        }
+        let mut early = std::mem::take(&mut self.early);
+        let take = |address: &Address, payload: &Bytes, out: &mut Effects| self.take(moment, address, payload, out);
+        desk::receive((address, payload), &mut early, out, take);
+        self.early = early;
     }
 
     fn take(&mut self, moment: &Moment, address: &Address, payload: &Bytes, out: &mut Effects) -> Result<(), Stop> {
@@ -188,7 +185,7 @@ impl Patient {
                 self.early.forget(id);
                 self.over.insert(id);
                 // Whoever writes its Announce again, after a restart too, opens nothing.
-                desk.out.put(session::over_key(id), Vec::new());
+                desk.out.put(over_key(id), Vec::new());
                 desk.out.event(Event::Ended(id));
             }
         }

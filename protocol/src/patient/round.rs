@@ -5,13 +5,14 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::Ticket;
-use super::session::{Enrolled, session_key};
+use super::session::Enrolled;
 use super::vault::Vault;
 use crate::desk::{Desk, Pen};
 use crate::id::{Address, Digest, Kind, SessionId, To};
 use crate::job::{Job, Outcome};
 use crate::kdf;
 use crate::message::{Decline, PayloadHeader, Share, ShareCore};
+use crate::records::session_key;
 use crate::seal::{self, BoxContext};
 use crate::secret::{Root, Seed};
 use crate::session::{Asked, Rules};

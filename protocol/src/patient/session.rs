@@ -1,6 +1,6 @@
 //! One session of a patient: from Announce to its place and its keys, then round by round.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -17,6 +17,7 @@ use crate::job::Outcome;
 use crate::member::Member;
 use crate::merkle;
 use crate::message::{Abort, Announce, Join, Key, PayloadKey, PlaceProof, Receipt};
+use crate::records::session_key;
 use crate::seal::{self, SealSecret, SumOpener};
 use crate::secret::SessionRandomness;
 use crate::session::{Asked, Fixed, Lineup, Rules, read_confirms};
@@ -536,35 +537,6 @@ impl Session {
         };
         Some((session, restored))
     }
-}
-
-/// The keys of a session's own records start with this.
-pub(crate) fn session_key(session: SessionId, what: &str) -> String {
-    format!("session/{session}/{what}")
-}
-
-/// An ended session is remembered by this key.
-pub(crate) fn over_key(session: SessionId) -> String {
-    format!("over/{session}")
-}
-
-/// The sessions of a store that are over: remembered as such, or not to be read any longer; and the keys that belong to
-/// those.
-pub(crate) fn leftovers(
-    store: &BTreeMap<String, Vec<u8>>,
-    is_live: impl Fn(SessionId) -> bool,
-) -> (BTreeSet<SessionId>, Vec<String>) {
-    let mut over: BTreeSet<SessionId> =
-        store.keys().filter_map(|key| key.strip_prefix("over/")?.parse().ok()).collect();
-    let mut keys = Vec::new();
-    for key in store.keys() {
-        let session = key.strip_prefix("session/").and_then(|rest| rest.split('/').next()?.parse().ok());
-        if let Some(session) = session.filter(|session| !is_live(*session)) {
-            over.insert(session);
-            keys.push(key.clone());
-        }
-    }
-    (over, keys)
 }
 
 /// The member that `me` is, where the Roster gives it a seat.

@@ -12,8 +12,8 @@ use crate::id::{Address, Kind, Name, Place, RoundNo, SessionId, Snapshot, Time, 
 use crate::job::Outcome;
 use crate::merkle::MerkleTree;
 use crate::message::{Abort, List, PlaceProof, Receipt, Refuse, Roster};
-use crate::patient::session_key;
 use crate::places::Places;
+use crate::records::session_key;
 use crate::secret::SessionRandomness;
 use crate::session::{Asked, Joined, Lineup, Rules};
 use crate::step::Event;

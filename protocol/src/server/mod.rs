@@ -7,14 +7,14 @@ mod fold;
 mod joining;
 mod round;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use crate::desk::{self, Desk, Early, Jobs, Me, Stop};
 use crate::id::{Address, Kind, RoundNo, SessionId, Time};
 use crate::job::Outcome;
-use crate::patient::{leftovers, over_key};
+use crate::records::{leftovers, over_key};
 use crate::session::Rules;
 use crate::step::{Effects, Event, Input, Moment};
 use joining::Session;
@@ -89,14 +89,10 @@ impl Server {
     }
 
     fn receive(&mut self, moment: &Moment, address: Address, payload: Bytes, out: &mut Effects) {
-        // What was early may fit once this is taken, and more once that is.
-        let mut next = VecDeque::from([(address, payload)]);
-        while let Some((address, payload)) = next.pop_front() {
-            match self.take(moment, &address, &payload, out) {
-                Ok(()) => next.extend(self.early.waiting_for(&address)),
-                Err(stop) => desk::settle(stop, address, payload, &mut self.early, out),
-            }
-        }
+        let mut early = std::mem::take(&mut self.early);
+        let take = |address: &Address, payload: &Bytes, out: &mut Effects| self.take(moment, address, payload, out);
+        desk::receive((address, payload), &mut early, out, take);
+        self.early = early;
     }
 
     fn take(&mut self, moment: &Moment, address: &Address, payload: &Bytes, out: &mut Effects) -> Result<(), Stop> {

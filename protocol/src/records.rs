@@ -1,0 +1,34 @@
+//! The keys under which a machine's records stand in its store.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::id::SessionId;
+
+/// The keys of a session's own records start with this.
+pub(crate) fn session_key(session: SessionId, what: &str) -> String {
+    format!("session/{session}/{what}")
+}
+
+/// An ended session is remembered by this key.
+pub(crate) fn over_key(session: SessionId) -> String {
+    format!("over/{session}")
+}
+
+/// The sessions of a store that are over: remembered as such, or not to be read any longer; and the keys that belong to
+/// those.
+pub(crate) fn leftovers(
+    store: &BTreeMap<String, Vec<u8>>,
+    is_live: impl Fn(SessionId) -> bool,
+) -> (BTreeSet<SessionId>, Vec<String>) {
+    let mut over: BTreeSet<SessionId> =
+        store.keys().filter_map(|key| key.strip_prefix("over/")?.parse().ok()).collect();
+    let mut keys = Vec::new();
+    for key in store.keys() {
+        let session = key.strip_prefix("session/").and_then(|rest| rest.split('/').next()?.parse().ok());
+        if let Some(session) = session.filter(|session| !is_live(*session)) {
+            over.insert(session);
+            keys.push(key.clone());
+        }
+    }
+    (over, keys)
+}
