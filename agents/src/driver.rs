@@ -196,13 +196,8 @@ impl<M: Machine> Driver<M> {
 
     /// Whether the broker has handed over all that is addressed to this party; no, while it cannot say.
     async fn is_all_delivered(&self) -> anyhow::Result<bool> {
-        #[derive(serde::Deserialize)]
-        struct Info {
-            num_pending: u64,
-        }
-        let subject = nats::subject::consumer_info(self.name.as_str());
-        match self.board.link().ask(&subject, "{}".into()).await {
-            Ok(answer) => Ok(serde_json::from_slice(&answer).is_ok_and(|info: Info| info.num_pending == 0)),
+        match self.board.pending().await {
+            Ok(pending) => Ok(pending == 0),
             Err(error) if error.may_pass() => Ok(false),
             Err(error) => Err(error.into()),
         }

@@ -155,6 +155,12 @@ impl Board {
         }
     }
 
+    /// How many messages for this party the broker has not handed over yet. Tries once.
+    pub async fn pending(&self) -> Result<u64, CallError> {
+        let info: Info = self.link.api(subject::consumer_info(self.link.name().as_str()), &json!({})).await?;
+        Ok(info.num_pending)
+    }
+
     /// Follows what is addressed to this party and to everybody, from the last acknowledged message on. Waits until the
     /// operator has made this party's consumer.
     pub async fn follow(&self) -> Result<Inbox, BoardError> {
