@@ -63,7 +63,7 @@ pub enum AbortReason {
         committee: u32,
     },
     /// Too few patients shared for a cohort.
-    #[error("{shared} patients can be in the cohort and it takes {needed}")]
+    #[error("the cohort takes {needed} patients and {shared} can be in it")]
     TooFewShared {
         /// How many could be in it.
         shared: u32,

@@ -241,6 +241,10 @@ pub enum Refuse {
         needed: u32,
         /// Who declined, and why.
         declined: Vec<(Place, Decline)>,
+        /// Who neither shared nor declined; the first of them where they are many.
+        missing: Vec<Place>,
+        /// The seats of members that reported nothing.
+        silent: Vec<u8>,
     },
     /// The server: the board lost a vector that had to be taken out of the sum again.
     BoardLost,

@@ -141,8 +141,14 @@ fn samples() -> Vec<Sample> {
         sample(Kind::Confirm, &Confirm(), "f7cd0c750e18ab8e3e98cac28c914a83"),
         sample(
             Kind::Refuse,
-            &Refuse::TooFewShared { shared: 1, needed: 3, declined: vec![(Place(0), Decline::Policy)] },
-            "d595c0e9e2d8117703edd22e3b7cf45b",
+            &Refuse::TooFewShared {
+                shared: 1,
+                needed: 3,
+                declined: vec![(Place(0), Decline::Policy)],
+                missing: vec![Place(2)],
+                silent: vec![1],
+            },
+            "8682854e78c6c6ac0fd9080f9fba9152",
         ),
         sample(
             Kind::Open,

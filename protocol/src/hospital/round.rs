@@ -233,8 +233,10 @@ impl Open {
         }
         let last = round.last;
         let (reason, advice) = match refuse {
-            Refuse::TooFewShared { shared, needed, declined } => {
-                (AbortReason::TooFewShared { shared, needed }, self.explain(&declined, &snapshot))
+            Refuse::TooFewShared { shared, needed, declined, missing, silent } => {
+                let advice = [self.explain(&declined, &snapshot), self.explain_silence(&missing, &silent)];
+                let advice: Vec<String> = advice.into_iter().filter(|words| !words.is_empty()).collect();
+                (AbortReason::TooFewShared { shared, needed }, advice.join(". "))
             }
             Refuse::BoardLost => (AbortReason::BoardLost, String::new()),
             _ => return Err(rule("a Refuse that is not the server's to send")),

@@ -488,4 +488,34 @@ impl Open {
         }
         words.join(". ")
     }
+
+    /// Who said nothing and what would help, in words.
+    pub(super) fn explain_silence(&self, missing: &[Place], silent: &[u8]) -> String {
+        let missing: Vec<Name> = missing.iter().filter_map(|place| self.name(*place)).collect();
+        let seats = silent.iter().filter_map(|seat| self.lineup.seats.get(usize::from(*seat)));
+        let silent: Vec<Name> =
+            seats.map(|seat| seat.identity.name.clone()).filter(|name| !missing.contains(name)).collect();
+        let mut words = Vec::new();
+        if !missing.is_empty() {
+            words.push(format!("no share came in time from {}", first_of(&missing)));
+        }
+        if !silent.is_empty() {
+            words.push(format!("nothing was held in time by {}", first_of(&silent)));
+        }
+        if !words.is_empty() {
+            words.push("start who is missing and ask again".into());
+        }
+        words.join("; ")
+    }
+}
+
+/// The first few names, and how many more there are.
+fn first_of(names: &[Name]) -> String {
+    const MOST: usize = 8;
+    match names.len().checked_sub(MOST) {
+        None | Some(0) => list(names),
+        Some(more) => {
+            format!("{} and {more} more", names[..MOST].iter().map(Name::as_str).collect::<Vec<_>>().join(", "))
+        }
+    }
 }

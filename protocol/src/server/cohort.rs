@@ -37,6 +37,11 @@ impl Choice<'_> {
         largest.into_iter().rev().find(|cohort| cohort.len() >= floor)
     }
 
+    /// How many could be in a cohort at the most, whatever its least size.
+    pub(super) fn most(&self) -> u32 {
+        self.largest(usize::from(self.sharing.quorum())).map_or(0, |cohort| cohort.len())
+    }
+
     /// The largest cohort that some set of exactly `size` members holds.
     fn largest(&self, size: usize) -> Option<Places> {
         let sets = (0..1_u16 << self.held.len()).filter(|set| set.count_ones() as usize == size);

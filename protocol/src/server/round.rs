@@ -20,6 +20,9 @@ use crate::session::{Asked, Rules, place_of};
 use crate::step::Event;
 use crate::wire::{self, Frame};
 
+/// The most patients that a Refuse names as missing.
+const MOST_NAMED: usize = 64;
+
 /// A patient whose Share is here.
 #[derive(Debug)]
 struct Sharer {
@@ -236,7 +239,7 @@ impl Round {
         if eligible.len() < needed {
             // The refusal says who declined: so it waits for those who have not answered yet, but not for long.
             if late || quiet || self.all_answered(&eligible) {
-                self.refuse(eligible.len(), needed, rules, desk);
+                self.refuse(eligible.len(), needed, late, rules, desk);
             }
             return;
         }
@@ -254,7 +257,10 @@ impl Round {
         } else if late || quiet {
             match choice.best().filter(|best| late || best.len() >= enough) {
                 Some(best) if best.len() >= needed => self.fix(best, rules, running, desk),
-                _ if late => self.refuse(folded.len(), needed, rules, desk),
+                _ if late => {
+                    let most = choice.most();
+                    self.refuse(most, needed, true, rules, desk);
+                }
                 _ => {}
             }
         }
@@ -276,9 +282,15 @@ impl Round {
         Places::of(folded.universe(), folded.iter().filter(same))
     }
 
-    fn refuse(&mut self, shared: u32, needed: u32, rules: &Rules, desk: &mut ServerDesk<'_>) {
+    /// Says how many are missing; where time ran out, also who said nothing.
+    fn refuse(&mut self, shared: u32, needed: u32, late: bool, rules: &Rules, desk: &mut ServerDesk<'_>) {
         let declined = self.declined.iter().map(|(place, decline)| (*place, *decline)).collect();
-        self.send_refuse(Refuse::TooFewShared { shared, needed, declined }, rules, desk);
+        let answered = |place: &Place| self.shares.contains_key(place) || self.declined.contains_key(place);
+        let missing = self.allowed.iter().filter(|place| late && !answered(place)).take(MOST_NAMED).collect();
+        let reports = (0u8..).zip(&self.held);
+        let unheard = |held: &BTreeMap<Place, Digest>| late && held.is_empty() && !self.shares.is_empty();
+        let silent = reports.filter(|(_, held)| unheard(held)).map(|(seat, _)| seat).collect();
+        self.send_refuse(Refuse::TooFewShared { shared, needed, declined, missing, silent }, rules, desk);
     }
 
     fn send_refuse(&mut self, refuse: Refuse, rules: &Rules, desk: &mut ServerDesk<'_>) {
