@@ -1,9 +1,10 @@
 //! `ward broker`: the parent of nats-server. It holds the operator identity: admits who is enrolled, makes their
 //! consumers and purges what is over.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use nats::{Broker, BrokerError, BrokerSettings, Inbox, Operator};
@@ -22,6 +23,9 @@ use crate::report::note;
 const LOOK: Duration = Duration::from_millis(50);
 /// The port of the last time, in the broker's folder.
 const PORT_FILE: &str = "port";
+
+/// How long what ended is kept: who watches the board sees it, and who is slow still reads it.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Runs the broker until it is stopped.
 ///
@@ -54,6 +58,8 @@ struct Keeper {
     operator: Operator,
     outcomes: Inbox,
     caretaker: Caretaker,
+    /// What is over, and when it goes.
+    purges: VecDeque<(Instant, Purge)>,
     parties: Vec<(Role, Name)>,
     enrolled: Option<SystemTime>,
 }
@@ -73,7 +79,16 @@ impl Keeper {
         operator.remake_consumers(&names).await?;
         let outcomes = operator.follow_outcomes().await?;
         let caretaker = Caretaker::new(credentials.authority());
-        Ok(Self { home: home.clone(), broker, operator, outcomes, caretaker, parties, enrolled })
+        Ok(Self {
+            home: home.clone(),
+            broker,
+            operator,
+            outcomes,
+            caretaker,
+            purges: VecDeque::new(),
+            parties,
+            enrolled,
+        })
     }
 
     /// Admits, and purges, until nats-server ends.
@@ -86,28 +101,36 @@ impl Keeper {
                 }
                 delivery = self.outcomes.next() => {
                     let delivery = delivery?;
-                    self.purge(&delivery).await?;
+                    self.note_end(&delivery);
                     delivery.ack().await;
                 }
-                _ = look.tick() => self.admit().await?,
+                _ = look.tick() => {
+                    self.admit().await?;
+                    self.purge().await?;
+                }
             }
         }
     }
 
-    async fn purge(&mut self, delivery: &nats::Delivery) -> anyhow::Result<()> {
+    /// Notes what need not be kept any longer, if the hospital's signature says so.
+    fn note_end(&mut self, delivery: &nats::Delivery) {
         match self.caretaker.take(&delivery.address, &delivery.payload, now()) {
-            Ok(Some(Purge::Round(session, round))) => {
-                let purged = self.operator.purge_round_bulk(session, round).await?;
-                tracing::debug!(%session, %round, purged, "purged a round");
-            }
-            Ok(Some(Purge::Session(session))) => {
-                let purged = self.operator.purge_session(session).await?;
-                tracing::debug!(%session, purged, "purged a session");
-            }
+            Ok(Some(purge)) => self.purges.push_back((Instant::now() + GRACE, purge)),
             Ok(None) => {}
             Err(error) => {
-                tracing::warn!("{} of {} changes nothing: {error}", delivery.address.kind, delivery.address.from)
+                tracing::warn!("{} of {} changes nothing: {error}", delivery.address.kind, delivery.address.from);
             }
+        }
+    }
+
+    /// Purges what ended long enough ago.
+    async fn purge(&mut self) -> anyhow::Result<()> {
+        while let Some((_, purge)) = self.purges.pop_front_if(|(due, _)| *due <= Instant::now()) {
+            let purged = match purge {
+                Purge::Round(session, round) => self.operator.purge_round_bulk(session, round).await?,
+                Purge::Session(session) => self.operator.purge_session(session).await?,
+            };
+            tracing::debug!(?purge, purged, "purged");
         }
         Ok(())
     }

@@ -258,8 +258,9 @@ impl Round {
             match choice.best().filter(|best| late || best.len() >= enough) {
                 Some(best) if best.len() >= needed => self.fix(best, rules, running, desk),
                 _ if late => {
-                    let most = choice.most();
-                    self.refuse(most, needed, true, rules, desk);
+                    // Enough may have shared, and too few members hold it.
+                    let shared = if folded.len() < needed { folded.len() } else { choice.most() };
+                    self.refuse(shared, needed, true, rules, desk);
                 }
                 _ => {}
             }
