@@ -15,7 +15,7 @@ use protocol::{
     Address, Effects, Event, Hospital, Input, Job, JobId, Moment, Name, Outcome, Outgoing, Patient, Server, Time,
 };
 use rand::TryRng as _;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::store::Store;
 
@@ -92,8 +92,10 @@ pub struct Driver<M> {
     pub machine: M,
     board: Board,
     inbox: Inbox,
+    /// Counts how often the broker was lost.
+    losses: watch::Receiver<u64>,
     store: Store,
-    outbox: Outbox,
+    way: Way,
     back: mpsc::UnboundedReceiver<anyhow::Result<Back>>,
     give_back: mpsc::UnboundedSender<anyhow::Result<Back>>,
     wake: Option<Time>,
@@ -105,6 +107,8 @@ pub struct Ready(Taken);
 enum Taken {
     Back(Back),
     Delivery(Box<nats::Delivery>),
+    /// The broker was lost, and may have lost what it acknowledged.
+    Reconnected,
     Tick,
 }
 
@@ -116,8 +120,9 @@ impl<M: Machine> Driver<M> {
     pub async fn new(name: Name, machine: M, board: Board, store: Store) -> anyhow::Result<Self> {
         let inbox = board.follow().await?;
         let (give_back, back) = mpsc::unbounded_channel();
-        let outbox = Outbox::start(board.clone(), give_back.clone());
-        Ok(Self { name, machine, board, inbox, store, outbox, back, give_back, wake: Some(now()) })
+        let way = Way::start(board.clone(), give_back.clone());
+        let losses = board.losses();
+        Ok(Self { name, machine, board, inbox, losses, store, way, back, give_back, wake: Some(now()) })
     }
 
     /// Waits for something to take. Cancel safe: dropping the future loses nothing.
@@ -129,6 +134,7 @@ impl<M: Machine> Driver<M> {
         tokio::select! {
             biased;
             Some(back) = self.back.recv() => Ok(Ready(Taken::Back(back?))),
+            Ok(()) = self.losses.changed() => Ok(Ready(Taken::Reconnected)),
             delivery = self.inbox.next() => Ok(Ready(Taken::Delivery(Box::new(delivery?)))),
             () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => Ok(Ready(Taken::Tick)),
         }
@@ -143,6 +149,8 @@ impl<M: Machine> Driver<M> {
         let mut last = None;
         match ready.0 {
             Taken::Tick => self.hand(Input::Tick, &mut effects)?,
+            // What is written meanwhile waits for the connection.
+            Taken::Reconnected => self.hand(Input::Reconnected, &mut effects)?,
             Taken::Back(Back::Done(id, outcome)) => self.hand(Input::Done(id, outcome), &mut effects)?,
             Taken::Back(Back::Sent(address)) => self.hand(Input::Sent(address), &mut effects)?,
             Taken::Back(Back::Read(address, payload)) => self.hand(Input::Read { address, payload }, &mut effects)?,
@@ -222,7 +230,7 @@ impl<M: Machine> Driver<M> {
     async fn carry_out(&mut self, effects: Effects) -> anyhow::Result<Vec<Event>> {
         self.store.commit(&self.name, effects.store).await?;
         for outgoing in effects.send {
-            self.outbox.send(outgoing)?;
+            self.way.send(outgoing)?;
         }
         for address in effects.read {
             self.read(address);
@@ -269,7 +277,7 @@ impl<M: Machine> Driver<M> {
     /// # Errors
     /// If the board refuses it for good.
     pub async fn flush(&mut self) -> anyhow::Result<()> {
-        self.outbox.flush().await
+        self.way.flush().await
     }
 }
 
@@ -279,8 +287,8 @@ fn cores() -> &'static Semaphore {
     CORES.get_or_init(|| Semaphore::new(std::thread::available_parallelism().map_or(2, Into::into)))
 }
 
-/// What goes to the board, in order, with a bounded window on its way.
-struct Outbox {
+/// The way to the board: messages go in order, with a bounded window of them under way.
+struct Way {
     queue: mpsc::UnboundedSender<Posted>,
 }
 
@@ -290,7 +298,7 @@ enum Posted {
     Flush(tokio::sync::oneshot::Sender<()>),
 }
 
-impl Outbox {
+impl Way {
     fn start(board: Board, back: mpsc::UnboundedSender<anyhow::Result<Back>>) -> Self {
         let (queue, posted) = mpsc::unbounded_channel();
         tokio::spawn(post_all(board, posted, back));

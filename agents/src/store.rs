@@ -1,10 +1,9 @@
 //! Where an agent keeps what must outlive it: one database, any number of parties, commits in groups.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context as _;
-use protocol::{Name, Write};
+use protocol::{Name, Records, Write};
 use redb::{Database, ReadableDatabase, TableDefinition};
 use tokio::sync::{mpsc, oneshot};
 
@@ -51,15 +50,15 @@ impl Store {
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub fn load(&self, party: &Name) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+    pub fn load(&self, party: &Name) -> anyhow::Result<Records> {
         let table = self.database.begin_read()?.open_table(RECORDS)?;
-        let mut records = BTreeMap::new();
+        let mut records = Records::new();
         for entry in table.range((party.as_str(), "")..)? {
             let (key, value) = entry?;
             if key.value().0 != party.as_str() {
                 break;
             }
-            records.insert(key.value().1.to_string(), value.value().to_vec());
+            records.insert(key.value().1.to_string(), value.value().to_vec().into());
         }
         Ok(records)
     }
@@ -152,7 +151,7 @@ mod tests {
             reopened = Store::open(&path);
         }
         let store = reopened.unwrap();
-        assert_eq!(store.load(&alice).unwrap(), BTreeMap::from([("a".into(), b"1".to_vec())]));
-        assert_eq!(store.load(&bob).unwrap(), BTreeMap::from([("a".into(), b"3".to_vec())]));
+        assert_eq!(store.load(&alice).unwrap(), Records::from([("a".into(), b"1".to_vec().into())]));
+        assert_eq!(store.load(&bob).unwrap(), Records::from([("a".into(), b"3".to_vec().into())]));
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::VerifyingKey;
-use protocol::{Chain, Identity, Role, Time};
+use protocol::{Chain, Dates, Identity, Role, Time};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use time::OffsetDateTime;
@@ -126,7 +126,7 @@ impl Certificate {
     /// # Errors
     /// [`IdentifyError`], one variant for each thing that can be wrong.
     pub fn identity(&self, authority: &StudyAuthority, now: Time) -> Result<Identity, IdentifyError> {
-        authority.verify(&self.chain(), now)
+        authority.verify(&self.chain(), Dates::At(now))
     }
 }
 

@@ -35,7 +35,7 @@
 //! let alice = Credentials::load(&alice_home)?;
 //!
 //! // Whoever has `ca.pem` can now tell from her chain who she is.
-//! let identity = ca.authority().identify(&alice.chain(), certs::now())?;
+//! let identity = ca.authority().identify(&alice.chain(), protocol::Dates::At(certs::now()))?;
 //! assert_eq!(identity.name.as_str(), "alice");
 //! assert_eq!(identity.role, Role::Member);
 //! assert_eq!(identity.key, alice.signing_key().verifying_key());

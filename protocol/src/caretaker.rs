@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::id::{Address, Authority, Identity, Kind, Role, RoundNo, SessionId, SessionTag, Time};
+use crate::id::{Address, Authority, Dates, Identity, Kind, Role, RoundNo, SessionId, SessionTag, Time};
 use crate::message::{Abort, Announce, Receipt};
 use crate::wire::{Frame, WireError};
 
@@ -59,7 +59,7 @@ impl Caretaker {
 
     fn announced(&mut self, frame: &Frame, now: Time) -> Result<(), WireError> {
         let announce: Announce = frame.envelope.body()?;
-        if let Ok(hospital) = self.authority.identify(&announce.chain, now)
+        if let Ok(hospital) = self.authority.identify(&announce.chain, Dates::At(now))
             && hospital.role == Role::Hospital
         {
             frame.verify(&hospital)?;

@@ -1,6 +1,6 @@
 //! What every machine works with while it handles one input: who it is, the moment, and where effects go.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,11 +8,11 @@ use ed25519_dalek::SigningKey;
 use serde::Serialize;
 use serde_bytes::ByteBuf;
 
-use crate::error::{Fault, Wrong};
-use crate::id::{Address, Authority, Chain, Digest, Identity, Kind, Name, Role, RoundNo, SessionId, Time, To};
+use crate::error::Wrong;
+use crate::id::{Address, Authority, Chain, Dates, Digest, Identity, Kind, Name, Role, RoundNo, SessionId, Time, To};
 use crate::job::{Job, JobId};
 use crate::kdf;
-use crate::step::{Effects, Event, Moment, Outgoing};
+use crate::step::{Effects, Moment, Outgoing};
 use crate::wire::{self, Envelope, Frame, Signed, WireError};
 
 /// A party as itself: its name and role, its signing key and chain, and how it reads other parties' chains.
@@ -64,9 +64,9 @@ pub(crate) fn rule(text: &'static str) -> Stop {
     Stop::Fault(Wrong::Rule(text))
 }
 
-/// The identity that `chain` proves now.
-pub(crate) fn identify(me: &Me, chain: &Chain, now: Time) -> Result<Identity, Stop> {
-    me.authority.identify(chain, now).map_err(|why| Stop::Fault(Wrong::Certificate(why)))
+/// The identity that `chain` proves.
+pub(crate) fn identify(me: &Me, chain: &Chain, dates: Dates) -> Result<Identity, Stop> {
+    me.authority.identify(chain, dates).map_err(|why| Stop::Fault(Wrong::Certificate(why)))
 }
 
 /// One call of a machine: everything it may use, and where its effects go.
@@ -183,106 +183,4 @@ pub(crate) fn open(me: &Me, address: &Address, payload: &Bytes) -> Result<Frame,
         && address.to.includes(&me.name)
         && envelope.to.includes(&me.name);
     if honest { Ok(frame) } else { Err(Stop::Fault(Wrong::Readdressed)) }
-}
-
-/// Messages that came before what they continue. Bounded by sender, as its subject says, so that who floods pushes out
-/// nothing but what it wrote itself; and over all.
-#[derive(Debug, Default)]
-pub(crate) struct Early {
-    messages: VecDeque<(Address, Bytes)>,
-    by_sender: BTreeMap<Name, Load>,
-    bytes: usize,
-}
-
-/// What is kept of one sender.
-#[derive(Clone, Copy, Debug, Default)]
-struct Load {
-    messages: usize,
-    bytes: usize,
-}
-
-impl Early {
-    const MOST_BYTES: usize = 64 << 20;
-    const MOST_BYTES_BY_SENDER: usize = 4 << 20;
-    const MOST_MESSAGES_BY_SENDER: usize = 64;
-
-    pub(crate) fn keep(&mut self, address: Address, payload: Bytes) {
-        let load = self.by_sender.entry(address.from.clone()).or_default();
-        let room = load.messages < Self::MOST_MESSAGES_BY_SENDER
-            && load.bytes + payload.len() <= Self::MOST_BYTES_BY_SENDER
-            && self.bytes + payload.len() <= Self::MOST_BYTES;
-        if room {
-            load.messages += 1;
-            load.bytes += payload.len();
-            self.bytes += payload.len();
-            self.messages.push_back((address, payload));
-        }
-    }
-
-    /// Takes out what may have waited for the message at `taken`, to be tried again: its session's, and where `taken` is
-    /// of a kind that many send, only its sender's and what hospital and server sent. So what one party floods is not
-    /// looked at again for every message of the others.
-    pub(crate) fn waiting_for(&mut self, taken: &Address) -> Vec<(Address, Bytes)> {
-        self.split(|address| {
-            let related = leads(taken.kind) || leads(address.kind) || address.from == taken.from;
-            address.session == taken.session && related
-        })
-    }
-
-    /// Forgets what belongs to a session.
-    pub(crate) fn forget(&mut self, session: SessionId) {
-        self.split(|address| address.session == session.into());
-    }
-
-    /// Takes out the messages whose address is `wanted` and keeps the others.
-    fn split(&mut self, wanted: impl Fn(&Address) -> bool) -> Vec<(Address, Bytes)> {
-        if self.messages.is_empty() {
-            return Vec::new();
-        }
-        let Self { messages, .. } = std::mem::take(self);
-        let (out, kept): (Vec<_>, Vec<_>) = messages.into_iter().partition(|(address, _)| wanted(address));
-        kept.into_iter().for_each(|(address, payload)| self.keep(address, payload));
-        out
-    }
-}
-
-/// Has `take` take a message, and then what was early and may fit now, again and again while something does.
-pub(crate) fn receive(
-    first: (Address, Bytes),
-    early: &mut Early,
-    out: &mut Effects,
-    mut take: impl FnMut(&Address, &Bytes, &mut Effects) -> Result<(), Stop>,
-) {
-    let mut next = VecDeque::from([first]);
-    while let Some((address, payload)) = next.pop_front() {
-        match take(&address, &payload, out) {
-            Ok(()) => next.extend(early.waiting_for(&address)),
-            Err(stop) => settle(stop, address, payload, early, out),
-        }
-    }
-}
-
-/// Whether hospital or server lead a session on by messages of this kind.
-fn leads(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Announce
-            | Kind::Roster
-            | Kind::List
-            | Kind::Place
-            | Kind::PayloadKey
-            | Kind::Begin
-            | Kind::Cohort
-            | Kind::Open
-    )
-}
-
-/// Notes why a message was not taken, or keeps it if it is early.
-fn settle(stop: Stop, address: Address, payload: Bytes, early: &mut Early, out: &mut Effects) {
-    let Address { from, kind, .. } = address.clone();
-    match stop {
-        Stop::Early => early.keep(address, payload),
-        Stop::Fault(wrong) => out.event(Event::Fault(Fault { from, kind, wrong })),
-        Stop::Useless(why) => out.event(Event::Dropped { from, kind, why }),
-    }
 }

@@ -179,8 +179,8 @@ impl FromStr for Digest {
 pub type SessionId = Digest;
 
 /// The first 32 hex digits of a [`SessionId`]: how a subject calls a session.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionTag(pub [u8; 16]);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SessionTag(#[serde(with = "serde_bytes")] pub [u8; 16]);
 
 impl From<SessionId> for SessionTag {
     fn from(session: SessionId) -> Self {
@@ -497,7 +497,8 @@ impl FromStr for Kind {
 }
 
 /// Where a message stands on the board. It is an address and proves nothing.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Address {
     /// Which session.
     pub session: SessionTag,
@@ -544,6 +545,15 @@ pub struct Chain(pub Vec<serde_bytes::ByteBuf>);
 ///
 /// The `certs` crate implements it over the study's CA; the machines see nothing else of a certificate.
 pub trait Authority: Send + Sync {
-    /// The identity that `chain` proves at `now`, or a sentence that names what is wrong with it.
-    fn identify(&self, chain: &Chain, now: Time) -> Result<Identity, String>;
+    /// The identity that `chain` proves, or a sentence that names what is wrong with it.
+    fn identify(&self, chain: &Chain, dates: Dates) -> Result<Identity, String>;
+}
+
+/// Whether a chain's dates are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dates {
+    /// It must be valid now.
+    At(Time),
+    /// It was, when this party stored it: a session outlives the certificates that it began with.
+    Checked,
 }

@@ -13,17 +13,17 @@ use serde::{Deserialize, Serialize};
 use crate::chains::{Chain, StoredChain};
 use crate::desk::{Desk, Me, Pen, Stop, rule};
 use crate::error::Wrong;
-use crate::id::{Digest, Kind, Place, RoundNo, SessionId, Snapshot, Time, To};
+use crate::id::{Digest, Kind, Place, RoundNo, SessionId, Snapshot, To};
 use crate::merkle;
 use crate::message::{Confirm, Key, Refuse, cohort_leaf};
 use crate::patient::Ticket as PatientTicket;
 use crate::places::Places;
-use crate::records::session_key;
+use crate::records::{Records, session_key};
 use crate::seal::{self, SealSecret};
 use crate::secret::Root;
-use crate::session::{Asked, Fixed, Joined, Lineup, Pieces, Rules, place_of};
+use crate::session::{Asked, Fixed, Joined, Lineup, Pieces, Rules, place_of, read_list, store_list};
 use crate::step::Event;
-use crate::wire::{self, Frame, Signed};
+use crate::wire::{self, Frame};
 use hold::Holdings;
 use release::Releases;
 pub(crate) use release::Ticket;
@@ -116,8 +116,7 @@ impl Member {
     fn on_list(&mut self, frame: &Frame, rules: &Rules, desk: &mut MemberDesk<'_>) -> Result<(), Stop> {
         let Listing::Partial(pieces) = &mut self.listing else { return Err(Stop::Useless("the list is known")) };
         if let Some(joined) = pieces.take(frame, rules, &self.lineup, desk.me, desk.now)? {
-            let signed: Vec<&Signed> = joined.iter().map(|one| &one.signed).collect();
-            desk.out.put(session_key(rules.session, "list"), wire::encode(&signed));
+            desk.out.put(session_key(rules.session, "list"), store_list(&joined));
             if let Some(secret) = &self.secret {
                 desk.out.put(session_key(rules.session, "seal"), secret.expose().to_vec());
             }
@@ -292,18 +291,10 @@ impl Member {
     }
 
     /// The member as its store has it; a store without the list is a drop: such a party is no member any more.
-    pub(crate) fn restore(
-        lineup: &Lineup,
-        rules: &Rules,
-        me: &Me,
-        min_cohort: u32,
-        store: &BTreeMap<String, Vec<u8>>,
-        now: Time,
-    ) -> Option<Self> {
+    pub(crate) fn restore(lineup: &Lineup, rules: &Rules, me: &Me, min_cohort: u32, store: &Records) -> Option<Self> {
         let bytes = |what: &str| store.get(&session_key(rules.session, what));
         let seat = lineup.seat_of(&me.name)?;
-        let signed: Vec<Signed> = wire::decode(bytes("list")?, "list of joins").ok()?;
-        let joined = signed.iter().map(|one| Joined::read(&one.open()?, rules, me, now)).collect::<Result<Vec<_>, _>>();
+        let joined = read_list(bytes("list")?, rules, me)?;
         let mut chains = match bytes("holdings") {
             Some(bytes) => wire::decode::<Vec<(Place, StoredChain)>>(bytes, "holdings").ok()?,
             None => Vec::new(),
@@ -324,7 +315,7 @@ impl Member {
             lineup: lineup.clone(),
             secret: bytes("seal").and_then(|bytes| bytes.as_slice().try_into().ok()).map(SealSecret::new),
             min_cohort,
-            listing: Listing::Whole(joined.ok()?),
+            listing: Listing::Whole(joined),
             chains: chains.iter().map(|(place, chain)| (*place, Chain::from(chain))).collect(),
             single,
             confirmed,

@@ -14,11 +14,12 @@ use serde_bytes::ByteBuf;
 use crate::desk::Me;
 use crate::error::PlanError;
 use crate::hospital::Hospital;
-use crate::id::{Address, Authority, Chain, Identity, Kind, Name, Role, SessionId, Snapshot, Time, To};
+use crate::id::{Address, Authority, Chain, Dates, Identity, Kind, Name, Role, SessionId, Snapshot, Time, To};
 use crate::job::{Job, JobId};
 use crate::kdf;
 use crate::patient::{OfferError, Patient};
 use crate::plan::{Ask, Plan};
+use crate::records::Records;
 use crate::server::Server;
 use crate::step::{Answer, Effects, Event, Input, Moment};
 use crate::task::{Policy, Record, Schema};
@@ -43,7 +44,7 @@ impl Registry {
 }
 
 impl Authority for Registry {
-    fn identify(&self, chain: &Chain, _now: Time) -> Result<Identity, String> {
+    fn identify(&self, chain: &Chain, _dates: Dates) -> Result<Identity, String> {
         let parties = self.0.lock().map_err(|_| "the registry is poisoned".to_string())?;
         let known = match chain.0.as_slice() {
             [one] => parties.values().find(|identity| identity.name.as_str().as_bytes() == one.as_slice()),
@@ -94,8 +95,10 @@ struct Party {
     me: Me,
     machine: Option<Machine>,
     patient: Option<(Policy, Schema)>,
-    store: BTreeMap<String, Vec<u8>>,
+    store: Records,
     wake: Option<Time>,
+    /// It dies between storing and sending a message of this kind.
+    dies_before: Option<Kind>,
     /// Jobs that are not run yet: a party that dies loses them.
     jobs: VecDeque<(JobId, Job)>,
 }
@@ -177,7 +180,7 @@ impl Network {
     fn add(&mut self, me: Me, machine: Machine, patient: Option<(Policy, Schema)>) {
         let name = me.name.clone();
         let (store, jobs) = (BTreeMap::new(), VecDeque::new());
-        let party = Party { me, machine: Some(machine), patient, store, wake: None, jobs };
+        let party = Party { me, machine: Some(machine), patient, store, wake: None, dies_before: None, jobs };
         self.parties.insert(name, party);
     }
 
@@ -283,6 +286,13 @@ impl Network {
         &self.board
     }
 
+    /// Forgets all messages of the board, and what is on its way: a broker that lost what it acknowledged.
+    pub fn lose_everything(&mut self) {
+        self.board.clear();
+        self.queue.clear();
+        self.held.clear();
+    }
+
     /// Forgets a message of the board.
     pub fn lose(&mut self, address: &Address) {
         self.board.remove(address);
@@ -299,15 +309,20 @@ impl Network {
     }
 
     /// A party's store.
-    pub fn store(&self, name: &Name) -> Option<&BTreeMap<String, Vec<u8>>> {
+    pub fn store(&self, name: &Name) -> Option<&Records> {
         self.parties.get(name).map(|party| &party.store)
     }
 
     /// Gives a party another store, as from a backup; it counts from its next [`Network::revive`].
-    pub fn restore_store(&mut self, name: &Name, store: BTreeMap<String, Vec<u8>>) {
+    pub fn restore_store(&mut self, name: &Name, store: Records) {
         if let Some(party) = self.parties.get_mut(name) {
             party.store = store;
         }
+    }
+
+    /// Has a party learn that the broker was away and is back.
+    pub fn reconnect(&mut self, name: &Name) {
+        self.hand(name, Input::Reconnected);
     }
 
     /// Stops a party at once; what is on its way to it is lost.
@@ -321,6 +336,13 @@ impl Network {
         self.held.retain(|_, delivery| delivery.receiver != *name);
     }
 
+    /// Has a party die the next time that it has stored what leads to a message of `kind`, before it is sent.
+    pub fn kill_before_sending(&mut self, name: &Name, kind: Kind) {
+        if let Some(party) = self.parties.get_mut(name) {
+            party.dies_before = Some(kind);
+        }
+    }
+
     /// Starts a party again from its store.
     pub fn revive(&mut self, name: &Name) {
         let now = self.now;
@@ -328,14 +350,14 @@ impl Network {
         let (me, store) = (party.me.clone(), &party.store);
         party.machine = Some(match (&party.patient, party.me.role) {
             (Some((policy, schema)), _) => {
-                match Patient::restore(me, policy.clone(), schema.clone(), store, now) {
+                match Patient::restore(me, policy.clone(), schema.clone(), store) {
                     Ok(patient) => Machine::Patient(patient),
                     // A party that cannot read its store does not start.
                     Err(_) => return,
                 }
             }
             (None, Role::Server) => Machine::Server(Server::restore(me, store, now)),
-            (None, _) => Machine::Hospital(Hospital::restore(me, store, now)),
+            (None, _) => Machine::Hospital(Hospital::restore(me, store)),
         });
         self.hand(name, Input::Tick);
     }
@@ -440,12 +462,16 @@ impl Network {
         if let Some(party) = self.parties.get_mut(name) {
             for write in effects.store {
                 match write.value {
-                    Some(value) => drop(party.store.insert(write.key, value.to_vec())),
+                    Some(value) => drop(party.store.insert(write.key, value)),
                     None => drop(party.store.remove(&write.key)),
                 }
             }
             party.wake = effects.wake;
             party.jobs.extend(effects.jobs);
+            if effects.send.iter().any(|sent| Some(sent.address.kind) == party.dies_before) {
+                party.dies_before = None;
+                return self.kill(name);
+            }
         }
         for outgoing in effects.send {
             if outgoing.report {

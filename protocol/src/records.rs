@@ -2,7 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use zeroize::Zeroizing;
+
 use crate::id::SessionId;
+
+/// All records of one party, by key; they may hold secrets and are wiped on drop.
+pub type Records = BTreeMap<String, Zeroizing<Vec<u8>>>;
 
 /// The keys of a session's own records start with this.
 pub(crate) fn session_key(session: SessionId, what: &str) -> String {
@@ -16,10 +21,7 @@ pub(crate) fn over_key(session: SessionId) -> String {
 
 /// The sessions of a store that are over: remembered as such, or not to be read any longer; and the keys that belong to
 /// those.
-pub(crate) fn leftovers(
-    store: &BTreeMap<String, Vec<u8>>,
-    is_live: impl Fn(SessionId) -> bool,
-) -> (BTreeSet<SessionId>, Vec<String>) {
+pub(crate) fn leftovers(store: &Records, is_live: impl Fn(SessionId) -> bool) -> (BTreeSet<SessionId>, Vec<String>) {
     let mut over: BTreeSet<SessionId> =
         store.keys().filter_map(|key| key.strip_prefix("over/")?.parse().ok()).collect();
     let mut keys = Vec::new();

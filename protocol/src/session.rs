@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::chunks::Chunks;
 use crate::desk::{Me, Stop, identify, rule};
 use crate::error::Wrong;
-use crate::id::{Digest, Identity, Kind, Name, Place, Role, RoundNo, SessionId, Time};
+use crate::id::{Dates, Digest, Identity, Kind, Name, Place, Role, RoundNo, SessionId, Time};
 use crate::kdf;
 use crate::merkle;
 use crate::message::{Announce, Begin, Cohort, Confirm, Join, List, Roster};
@@ -28,9 +28,9 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    pub(crate) fn read(frame: &Frame, me: &Me, now: Time) -> Result<Self, Stop> {
+    pub(crate) fn read(frame: &Frame, me: &Me, dates: Dates) -> Result<Self, Stop> {
         let announce: Announce = frame.envelope.body()?;
-        let hospital = identify(me, &announce.chain, now)?;
+        let hospital = identify(me, &announce.chain, dates)?;
         frame.verify(&hospital)?;
         if hospital.role != Role::Hospital {
             return Err(Wrong::NotItsRole.into());
@@ -110,13 +110,13 @@ pub(crate) struct Joined {
 }
 
 impl Joined {
-    pub(crate) fn read(frame: &Frame, rules: &Rules, me: &Me, now: Time) -> Result<Self, Stop> {
+    pub(crate) fn read(frame: &Frame, rules: &Rules, me: &Me, dates: Dates) -> Result<Self, Stop> {
         let envelope = &frame.envelope;
         if envelope.kind != Kind::Join || envelope.session != rules.session || envelope.after != rules.session {
             return Err(rule("a Join continues the Announce of its session"));
         }
         let join: Join = envelope.body()?;
-        let identity = identify(me, &join.chain, now)?;
+        let identity = identify(me, &join.chain, dates)?;
         frame.verify(&identity)?;
         if !identity.role.is_patient() {
             return Err(Wrong::NotItsRole.into());
@@ -152,28 +152,28 @@ pub(crate) struct Lineup {
 }
 
 impl Lineup {
-    pub(crate) fn read(frame: &Frame, rules: &Rules, me: &Me, now: Time) -> Result<Self, Stop> {
+    pub(crate) fn read(frame: &Frame, rules: &Rules, me: &Me, dates: Dates) -> Result<Self, Stop> {
         if frame.envelope.after != rules.session {
             return Err(rule("a Roster continues the Announce of its session"));
         }
         let roster: Roster = frame.envelope.body()?;
         let mut servers = Vec::new();
         for chain in &roster.servers {
-            servers.push(identify(me, chain, now)?);
+            servers.push(identify(me, chain, dates)?);
         }
         let named = servers.iter().map(|server| &server.name).eq(rules.announce.servers.iter());
         if !named || servers.iter().any(|server| server.role != Role::Server) {
             return Err(rule("the Roster's servers are not those of the Announce"));
         }
         frame.verify(&servers[0])?;
-        let seats = Self::read_seats(&roster, rules, me, now)?;
+        let seats = Self::read_seats(&roster, rules, me, dates)?;
         Ok(Self { digest: frame.digest, root: roster.root, count: roster.count, seats, servers })
     }
 
-    fn read_seats(roster: &Roster, rules: &Rules, me: &Me, now: Time) -> Result<Vec<Seat>, Stop> {
+    fn read_seats(roster: &Roster, rules: &Rules, me: &Me, dates: Dates) -> Result<Vec<Seat>, Stop> {
         let mut seats: Vec<Seat> = Vec::new();
         for signed in &roster.committee {
-            let joined = Joined::read(&signed.open()?, rules, me, now)?;
+            let joined = Joined::read(&signed.open()?, rules, me, dates)?;
             if !rules.may_sit(&joined.identity) {
                 return Err(rule("a seat belongs to a patient without the mark, or one that is no candidate"));
             }
@@ -405,7 +405,7 @@ impl Pieces {
         let signed: Vec<Signed> = wire::decode(&frame.attachment, "list of joins")?;
         let mut joined = Vec::new();
         for one in &signed {
-            joined.push(Joined::read(&one.open()?, rules, me, now)?);
+            joined.push(Joined::read(&one.open()?, rules, me, Dates::At(now))?);
         }
         self.pieces.insert(list.piece, joined);
         if self.pieces.len() < list.pieces as usize {
@@ -415,6 +415,17 @@ impl Pieces {
         lineup.check_list(&whole, rules)?;
         Ok(Some(whole))
     }
+}
+
+/// The list of who joined, as a store keeps it.
+pub(crate) fn read_list(stored: &[u8], rules: &Rules, me: &Me) -> Option<Vec<Joined>> {
+    let signed: Vec<Signed> = wire::decode(stored, "list of joins").ok()?;
+    signed.iter().map(|one| Joined::read(&one.open().ok()?, rules, me, Dates::Checked).ok()).collect()
+}
+
+/// The list of who joined, for a store.
+pub(crate) fn store_list(joined: &[Joined]) -> Vec<u8> {
+    wire::encode(&joined.iter().map(|one| &one.signed).collect::<Vec<_>>())
 }
 
 /// The place of `name` in the list, which is sorted by name.

@@ -12,6 +12,7 @@ use crate::error::{AbortReason, Fault};
 use crate::id::{Address, Digest, Kind, Name, RoundNo, SessionId, Snapshot, Time};
 use crate::job::{Job, JobId, Outcome};
 use crate::message::Decline;
+use crate::outbox::Settled;
 
 /// The time and 32 fresh random bytes: all that a machine learns of the world besides its inputs.
 pub struct Moment {
@@ -55,6 +56,8 @@ pub enum Input {
     },
     /// A job is done.
     Done(JobId, Outcome),
+    /// The broker was lost and is back, or another process of it: it may have lost what it acknowledged.
+    Reconnected,
     /// The time that [`Effects::wake`] named has come.
     Tick,
 }
@@ -101,6 +104,8 @@ pub struct Effects {
     pub events: Vec<Event>,
     /// Hand in [`Input::Tick`] at this time, unless a later call names another one.
     pub wake: Option<Time>,
+    /// What the machine need not write again: for its own outbox.
+    pub(crate) settled: Vec<Settled>,
 }
 
 impl Effects {

@@ -49,7 +49,7 @@ fn a_session_that_cannot_be_read_is_not_joined_anew_and_leaves_no_keys() {
     for i in 0..6 {
         study.net.kill(&p(i));
         let mut store = study.net.store(&p(i)).unwrap().clone();
-        store.insert(format!("session/{}/state", study.session), vec![0]);
+        store.insert(format!("session/{}/state", study.session), vec![0].into());
         study.net.restore_store(&p(i), store);
         study.net.revive(&p(i));
     }
@@ -67,10 +67,10 @@ fn a_session_that_cannot_be_read_is_not_joined_anew_and_leaves_no_keys() {
 #[test]
 fn values_are_not_answered_in_other_units_after_a_restart() {
     let study = Build { bound: 1 << 20, ..Build::new(5, 3, 1) }.start();
-    let (store, now) = (study.net.store(&p(4)).unwrap(), study.net.now());
+    let store = study.net.store(&p(4)).unwrap();
     let restore = |scaled_bound, scale| {
         let schema = Schema { columns: study.build.columns.clone(), scaled_bound, scale };
-        Patient::restore(study.net.me(&p(4)).unwrap().clone(), policy(), schema, store, now).unwrap()
+        Patient::restore(study.net.me(&p(4)).unwrap().clone(), policy(), schema, store).unwrap()
     };
     assert_eq!(restore(1 << 20, Scale::new(1).unwrap()).snapshots().count(), 1);
     assert_eq!(restore(1 << 20, Scale::new(1000).unwrap()).snapshots().count(), 0);
@@ -83,9 +83,51 @@ fn a_record_of_once_that_cannot_be_read_is_no_fresh_start() {
     let mut study = Build::new(5, 3, 1).start();
     assert_eq!(study.ask(), study.sum(0..5));
     let mut store = study.net.store(&p(4)).unwrap().clone();
-    store.insert("snapshot/1".into(), vec![0]);
+    store.insert("snapshot/1".into(), vec![0].into());
     let schema = Schema { columns: study.build.columns.clone(), scaled_bound: 1, scale: Scale::new(1).unwrap() };
     let me = study.net.me(&p(4)).unwrap().clone();
-    let refused = Patient::restore(me, policy(), schema, &store, study.net.now()).unwrap_err();
+    let refused = Patient::restore(me, policy(), schema, &store).unwrap_err();
     assert!(refused.to_string().contains("snapshot/1"), "{refused}");
+}
+
+/// Knows everybody, and finds every certificate expired.
+struct Expired(std::sync::Arc<dyn Authority>);
+
+impl Authority for Expired {
+    fn identify(&self, chain: &Chain, dates: Dates) -> Result<Identity, String> {
+        match dates {
+            Dates::At(_) => Err("expired".into()),
+            Dates::Checked => self.0.identify(chain, dates),
+        }
+    }
+}
+
+/// A session outlives the certificates that it began with: one that expired in its Roster ends it for nobody.
+#[test]
+fn a_certificate_that_expired_ends_no_session_that_it_began() {
+    let mut study = Build { marked: 6, ..Build::new(6, 3, 1) }.start();
+    assert_eq!(study.ask(), study.sum(0..6));
+    let later = |who: &Name| {
+        let me = study.net.me(who).unwrap().clone();
+        let authority = std::sync::Arc::new(Expired(me.authority.clone()));
+        (Me { authority, ..me }, study.net.store(who).unwrap())
+    };
+    let (me, store) = later(&name("hospital"));
+    assert_eq!(Hospital::restore(me, store).sessions().len(), 1);
+    let (me, store) = later(&name("server"));
+    assert!(format!("{:?}", Server::restore(me, store, study.net.now())).contains("Running"));
+    let (me, store) = later(&p(0));
+    let patient = Patient::restore(me, policy(), study.build.schema(), store).unwrap();
+    assert!(format!("{patient:?}").contains("Enrolled"));
+}
+
+/// Values under a label whose session is over can be asked for by nobody: they are not stored again.
+#[test]
+fn values_of_an_ended_session_are_not_kept_when_they_are_offered_again() {
+    let mut study = Build { marked: 6, ..Build::new(6, 3, 1) }.start();
+    assert_eq!(study.ask_with(|ask| ask.last = true), study.sum(0..6));
+    study.net.kill(&p(0));
+    study.net.revive(&p(0));
+    study.net.offer(&p(0), &snapshot("1"), study.build.record(0)).unwrap();
+    assert!(!study.net.store(&p(0)).unwrap().keys().any(|key| key.starts_with("values/")));
 }

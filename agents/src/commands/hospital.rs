@@ -30,7 +30,7 @@ pub async fn sum(home: &Home, way: &Way, args: &SumArgs, json: bool, tied: bool)
     let _running = Running::claim(&home.party_dir(&args.name))?;
     let credentials = home.credentials(&args.name)?;
     let store = Store::open(&home.state_path(&args.name))?;
-    let hospital = Hospital::restore(me(&credentials), &store.load(&args.name)?, now());
+    let hospital = Hospital::restore(me(&credentials), &store.load(&args.name)?);
     let choice = choose(&hospital, home, args)?;
     let board = tokio::select! {
         board = connect(home, way, &credentials) => board?,

@@ -183,7 +183,7 @@ impl Agent {
     fn new(home: &Home, way: &Way, credentials: Credentials, profile: &Profile, store: Store) -> anyhow::Result<Self> {
         let records = store.load(&credentials.identity().name)?;
         let (policy, schema) = (profile.policy.clone(), profile.schema.clone());
-        let patient = Patient::restore(me(&credentials), policy, schema, &records, now())?;
+        let patient = Patient::restore(me(&credentials), policy, schema, &records)?;
         Ok(Self { home: home.clone(), way: way.clone(), credentials, patient, store })
     }
 

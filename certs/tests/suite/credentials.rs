@@ -3,7 +3,7 @@
 use std::fs;
 
 use certs::{Certificate, CertificateError, Credentials, CredentialsError, IdentifyError, KeyError};
-use protocol::{Authority, Role};
+use protocol::{Authority, Dates, Role};
 
 use crate::support::{chmod, folder, in_days, name, new_ca, party};
 
@@ -14,7 +14,7 @@ fn a_complete_folder_is_loaded() {
     let credentials = Credentials::load(home.path()).unwrap();
     assert_eq!(credentials.identity().name, name("charite"));
     assert_eq!(credentials.identity().key, credentials.signing_key().verifying_key());
-    let told = credentials.authority().identify(&credentials.chain(), certs::now()).unwrap();
+    let told = credentials.authority().identify(&credentials.chain(), Dates::At(certs::now())).unwrap();
     assert_eq!(told, *credentials.identity());
     for path in [credentials.ca_path(), credentials.certificate_path(), credentials.key_path()] {
         assert!(path.starts_with(credentials.dir()) && path.is_file());

@@ -1,7 +1,7 @@
 //! From a chain to an identity: what holds, and one refusal for each thing that can be wrong.
 
 use certs::{CertificateAuthority, IdentifyError, PARTY_VALIDITY, ShapeError, Study, StudyAuthority, UriError};
-use protocol::{Authority, Chain, Role};
+use protocol::{Authority, Chain, Dates, Role};
 use rcgen::{ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use time::{Duration, OffsetDateTime};
 
@@ -13,8 +13,8 @@ const ALICE: &str = "spiffe://ward/patient/alice";
 fn forged(make: impl FnOnce(&Forger) -> Chain) -> IdentifyError {
     let (home, ca) = saved_ca();
     let chain = make(&Forger::of(home.path(), &ca));
-    let refused = ca.authority().verify(&chain, certs::now()).unwrap_err();
-    assert_eq!(ca.authority().identify(&chain, certs::now()), Err(refused.to_string()));
+    let refused = ca.authority().verify(&chain, Dates::At(certs::now())).unwrap_err();
+    assert_eq!(ca.authority().identify(&chain, Dates::At(certs::now())), Err(refused.to_string()));
     refused
 }
 
@@ -28,7 +28,7 @@ fn every_role_is_identified() {
         assert_eq!((identity.name, identity.role), (name(role.as_str()), role));
         assert_eq!(identity.key, key.public_key());
         assert_eq!(identity.certificate, protocol::digest_certificate(certificate.der()));
-        assert_eq!(authority.verify(&certificate.chain(), certs::now()).unwrap().role, role, "from memory");
+        assert_eq!(authority.verify(&certificate.chain(), Dates::At(certs::now())).unwrap().role, role, "from memory");
     }
 }
 
@@ -36,7 +36,7 @@ fn every_role_is_identified() {
 fn the_forger_can_make_what_holds() {
     let (home, ca) = saved_ca();
     let chain = Forger::of(home.path(), &ca).chain(&params([uri(ALICE)]), &ed25519());
-    ca.authority().verify(&chain, certs::now()).unwrap();
+    ca.authority().verify(&chain, Dates::At(certs::now())).unwrap();
 }
 
 #[test]
@@ -55,11 +55,11 @@ fn a_party_cannot_sign_for_another() {
     let alice = Issuer::from_ca_cert_pem(alice_key.1.to_pem(), key).unwrap();
     let mallory = params([uri("spiffe://ward/hospital/mallory")]).signed_by(&ed25519(), &alice).unwrap();
     let alone = Chain(vec![mallory.der().to_vec().into()]);
-    let refused = ca.authority().verify(&alone, certs::now()).unwrap_err();
+    let refused = ca.authority().verify(&alone, Dates::At(certs::now())).unwrap_err();
     assert!(matches!(refused, IdentifyError::OtherCa { .. }), "{refused}");
     let longer = Chain([alone.0, alice_key.1.chain().0].concat());
-    assert_eq!(ca.authority().verify(&longer, certs::now()), Err(IdentifyError::Length(2)));
-    assert_eq!(ca.authority().verify(&Chain(vec![]), certs::now()), Err(IdentifyError::Length(0)));
+    assert_eq!(ca.authority().verify(&longer, Dates::At(certs::now())), Err(IdentifyError::Length(2)));
+    assert_eq!(ca.authority().verify(&Chain(vec![]), Dates::At(certs::now())), Err(IdentifyError::Length(0)));
 }
 
 #[test]
@@ -69,10 +69,10 @@ fn dates_are_checked_at_every_call() {
     let (_, certificate) = party(&ca, Role::Patient, "alice");
     let chain = certificate.chain();
     let last = at(certificate.not_after());
-    authority.verify(&chain, at(certificate.not_before())).unwrap();
-    authority.verify(&chain, last).unwrap();
+    authority.verify(&chain, Dates::At(at(certificate.not_before()))).unwrap();
+    authority.verify(&chain, Dates::At(last)).unwrap();
     let since = certificate.not_after();
-    let expired = authority.verify(&chain, last.plus_seconds(1)).unwrap_err();
+    let expired = authority.verify(&chain, Dates::At(last.plus_seconds(1))).unwrap_err();
     assert_eq!(expired, IdentifyError::Expired { name: name("alice"), since });
     assert!(expired.to_string().contains(&since.date().to_string()) && expired.to_string().contains("renew"));
 }
@@ -85,9 +85,9 @@ fn a_certificate_whose_time_has_not_come_is_refused() {
     let chain = Forger::of(home.path(), &ca).chain(&params, &ed25519());
     let early = IdentifyError::NotYetValid { name: name("alice"), from: params.not_before };
     assert!(early.to_string().contains("clock"));
-    assert_eq!(authority.verify(&chain, certs::now()), Err(early.clone()));
-    authority.verify(&chain, in_days(3)).unwrap();
-    assert_eq!(authority.verify(&chain, in_days(1)), Err(early));
+    assert_eq!(authority.verify(&chain, Dates::At(certs::now())), Err(early.clone()));
+    authority.verify(&chain, Dates::At(in_days(3))).unwrap();
+    assert_eq!(authority.verify(&chain, Dates::At(in_days(1))), Err(early));
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn what_was_cut_or_altered_anywhere_is_refused() {
     let ca = new_ca();
     let authority = ca.authority();
     let whole = party(&ca, Role::Patient, "alice").1.der().to_vec();
-    let refused = |der: Vec<u8>| authority.verify(&Chain(vec![der.into()]), certs::now()).is_err();
+    let refused = |der: Vec<u8>| authority.verify(&Chain(vec![der.into()]), Dates::At(certs::now())).is_err();
     for at in 0..whole.len() {
         assert!(refused(whole[..at].to_vec()), "cut at {at}");
         let mut altered = whole.clone();

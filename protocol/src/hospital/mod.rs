@@ -4,15 +4,18 @@ mod round;
 mod session;
 mod sums;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::desk::{self, Desk, Early, Jobs, Me, Stop};
+use crate::desk::{self, Desk, Jobs, Me, Stop};
+use crate::early;
 use crate::error::PlanError;
 use crate::id::{Address, Kind, RoundNo, SessionId, Time};
+use crate::mail::Mail;
 use crate::plan::{Ask, Plan};
-use crate::step::{Effects, Event, Input, Moment};
+use crate::records::Records;
+use crate::step::{Effects, Input, Moment};
 use session::Session;
 
 /// What a job of the hospital's was for.
@@ -62,27 +65,21 @@ pub struct SessionInfo {
 pub struct Hospital {
     me: Me,
     sessions: BTreeMap<SessionId, Session>,
-    /// Sessions that ended while this hospital ran: their stragglers are of no use.
-    over: BTreeSet<SessionId>,
-    early: Early,
+    mail: Mail,
     jobs: Jobs<Ticket>,
 }
 
 impl Hospital {
     /// A hospital without sessions.
     pub fn new(me: Me) -> Self {
-        let (sessions, over) = (BTreeMap::new(), BTreeSet::new());
-        Self { me, sessions, over, early: Early::default(), jobs: Jobs::default() }
+        Self { me, sessions: BTreeMap::new(), mail: Mail::default(), jobs: Jobs::default() }
     }
 
-    /// The hospital as its store has it. A session that can no longer be read, say because a certificate expired, is
-    /// left out; the rounds that were open when the store was written are not resumed.
-    pub fn restore(me: Me, store: &BTreeMap<String, Vec<u8>>, now: Time) -> Self {
-        let mut hospital = Self::new(me);
-        for (id, session) in Session::restore_all(&hospital.me, store, now) {
-            hospital.sessions.insert(id, session);
-        }
-        hospital
+    /// The hospital as its store has it. A session that can no longer be read is over; the rounds that were open when the store was written are not resumed.
+    pub fn restore(me: Me, store: &Records) -> Self {
+        let sessions: BTreeMap<_, _> = Session::restore_all(&me, store).into_iter().collect();
+        let mail = Mail::restore(store, |id| sessions.contains_key(&id));
+        Self { me, sessions, mail, jobs: Jobs::default() }
     }
 
     /// What is known of one session, while it is not over.
@@ -109,6 +106,7 @@ impl Hospital {
         let session = Session::announce(plan, &mut desk);
         let id = session.id();
         self.sessions.insert(id, session);
+        self.mail.keep(&mut out);
         (id, out)
     }
 
@@ -122,6 +120,7 @@ impl Hospital {
         let open = self.sessions.get_mut(&session).ok_or_else(|| PlanError::NoSession(session.short()))?;
         open.ask(ask, &mut desk)?;
         self.keep_time(moment, &mut out);
+        self.mail.keep(&mut out);
         Ok(out)
     }
 
@@ -133,14 +132,19 @@ impl Hospital {
             open.stop(last, &mut desk);
         }
         self.keep_time(moment, &mut out);
+        self.mail.keep(&mut out);
         out
     }
 
     /// Takes one input; what follows from it is in the effects.
     pub fn handle(&mut self, moment: &Moment, input: Input) -> Effects {
         let mut out = Effects::default();
+        if self.mail.is_resumed() {
+            self.again(moment, &mut out);
+        }
         match input {
             Input::Message { address, payload } => self.receive(moment, address, payload, &mut out),
+            Input::Reconnected => self.again(moment, &mut out),
             Input::Done(job, outcome) => {
                 let mut desk = Desk::new(&self.me, moment, &mut self.jobs, &mut out);
                 if let Some(ticket) = desk.jobs.close(job)
@@ -152,14 +156,22 @@ impl Hospital {
             Input::Tick | Input::Sent(_) | Input::Read { .. } => {}
         }
         self.keep_time(moment, &mut out);
+        self.mail.keep(&mut out);
         out
     }
 
+    /// Writes again what the board may have lost, or never had.
+    fn again(&mut self, moment: &Moment, out: &mut Effects) {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        self.sessions.values().for_each(|session| session.again(&mut desk));
+        self.mail.again(out);
+    }
+
     fn receive(&mut self, moment: &Moment, address: Address, payload: Bytes, out: &mut Effects) {
-        let mut early = std::mem::take(&mut self.early);
+        let mut early = std::mem::take(&mut self.mail.early);
         let take = |address: &Address, payload: &Bytes, out: &mut Effects| self.take(moment, address, payload, out);
-        desk::receive((address, payload), &mut early, out, take);
-        self.early = early;
+        early::receive((address, payload), &mut early, out, take);
+        self.mail.early = early;
     }
 
     fn take(&mut self, moment: &Moment, address: &Address, payload: &Bytes, out: &mut Effects) -> Result<(), Stop> {
@@ -173,7 +185,7 @@ impl Hospital {
             // What this hospital wrote to all comes back to it; what another one wrote is not for it.
             return Err(Stop::Useless("a hospital's own message"));
         }
-        if self.over.contains(&frame.envelope.session) {
+        if self.mail.is_over(frame.envelope.session) {
             return Err(Stop::Useless("the session is over"));
         }
         let session =
@@ -194,9 +206,7 @@ impl Hospital {
         }
         for id in over {
             self.sessions.remove(&id);
-            self.early.forget(id);
-            self.over.insert(id);
-            desk.out.event(Event::Ended(id));
+            self.mail.end(id, desk.out);
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::id::{Address, Digest, Kind, Name, RoundNo, SessionId, Time, To};
 use crate::job::{Job, Outcome};
 use crate::merkle;
 use crate::message::{self, Abort, CohortShares, MaskSum, MaskedSum, Receipt, Refuse, cohort_leaf};
+use crate::outbox::Settled;
 use crate::seal::SealSecret;
 use crate::secret::Root;
 use crate::session::{Asked, Fixed, Lineup, Rules, read_confirm, sum_info};
@@ -431,6 +432,7 @@ impl Open {
             confirmations: opening.confirms.len() as u32,
             cohort_root: opening.fixed.cohort.root,
         })));
+        desk.out.settled.push(Settled::Opened(rules.session, round.asked.round));
         self.round = None;
         self.ended |= last;
     }
@@ -447,6 +449,7 @@ impl Open {
         let abort = Abort { reason: reason.clone(), last };
         let pen = round.pen(rules.session, desk.me);
         desk.out.send.push(pen.write(Kind::Abort, To::All, round.asked.digest, &abort));
+        desk.out.settled.push(Settled::Round(rules.session, round.asked.round));
         desk.out.event(Event::Aborted { session: rules.session, round: round.asked.round, reason, advice });
         self.ended |= last;
     }

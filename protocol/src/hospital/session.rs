@@ -10,17 +10,18 @@ use super::round::Round;
 use super::{HospitalDesk, SessionInfo, Ticket};
 use crate::desk::{Me, Pen, Stop, identify, rule};
 use crate::error::{AbortReason, PlanError, Wrong, list};
-use crate::id::{Address, Digest, Kind, Name, Place, Role, RoundNo, SessionId, Snapshot, Time, To};
+use crate::id::{Address, Dates, Digest, Kind, Name, Place, Role, RoundNo, SessionId, Snapshot, Time, To};
 use crate::job::Outcome;
 use crate::kdf;
 use crate::message::{Abort, Announce, Begin, Decline, PayloadHeader, PayloadKey, Refuse};
+use crate::outbox::Settled;
 use crate::patient::{payload_commitment, payload_info};
 use crate::places::Places;
 use crate::plan::{Ask, Plan};
-use crate::records::session_key;
-use crate::seal::{SealSecret, SumSealer};
+use crate::records::{Records, session_key};
+use crate::seal::{SealError, SealKey, SealSecret, SumSealer};
 use crate::secret::{Root, SessionRandomness};
-use crate::session::{Asked, Joined, Lineup, Pieces, Rules};
+use crate::session::{Asked, Joined, Lineup, Pieces, Rules, read_list, store_list};
 use crate::step::Event;
 use crate::wire::{self, Frame, Signed};
 
@@ -121,8 +122,6 @@ impl Session {
         };
         let pen = Pen { me: desk.me, session: Digest::default(), round: RoundNo::SETUP, secret: randomness.expose() };
         let signed = pen.sign(Kind::Announce, To::All, Digest::default(), &announce);
-        let pen = Pen { session: signed.digest(), ..pen };
-        desk.out.send.push(pen.post(Kind::Announce, &signed, To::All, &[]));
         let hospital = crate::id::Identity {
             name: desk.me.name.clone(),
             role: desk.me.role,
@@ -142,8 +141,15 @@ impl Session {
             rules,
         };
         session.save(desk);
+        session.again(desk);
         desk.out.event(Event::Session(session.id()));
         session
+    }
+
+    /// Writes what this session says in its set-up, for the first time or again.
+    pub(super) fn again(&self, desk: &mut HospitalDesk<'_>) {
+        desk.out.send.push(self.pen(desk.me).post(Kind::Announce, &self.announce, To::All, &[]));
+        self.send_payload_keys(desk);
     }
 
     pub(super) fn id(&self) -> SessionId {
@@ -198,7 +204,7 @@ impl Session {
     }
 
     fn on_roster(&mut self, frame: &Frame, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
-        let lineup = Lineup::read(frame, &self.rules, desk.me, desk.now)?;
+        let lineup = Lineup::read(frame, &self.rules, desk.me, Dates::At(desk.now))?;
         if let Some(known) = self.lineup() {
             let same = known.digest == lineup.digest;
             return Err(if same { Stop::Useless("the roster is known") } else { Stop::Fault(Wrong::Equivocation) });
@@ -225,8 +231,7 @@ impl Session {
             Stage::Open(_) => return Err(Stop::Useless("the list is known")),
         };
         let Some(joined) = pieces.take(frame, &self.rules, lineup, desk.me, desk.now)? else { return Ok(()) };
-        let signed: Vec<&Signed> = joined.iter().map(|one| &one.signed).collect();
-        desk.out.put(session_key(self.rules.session, "list"), wire::encode(&signed));
+        desk.out.put(session_key(self.rules.session, "list"), store_list(&joined));
         let open = Open {
             lineup: (**lineup).clone(),
             joined,
@@ -238,7 +243,7 @@ impl Session {
         };
         open.save(self.rules.session, desk);
         self.stage = Stage::Open(Box::new(open));
-        self.send_payload_keys(desk)?;
+        self.send_payload_keys(desk);
         if let Some(ask) = self.waiting.take() {
             let refused = self.begin(ask, desk);
             debug_assert!(refused.is_ok(), "a question is checked for the expected patients before it waits");
@@ -246,24 +251,28 @@ impl Session {
         Ok(())
     }
 
-    fn send_payload_keys(&mut self, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
-        let Stage::Open(open) = &self.stage else { return Err(Stop::Early) };
+    /// Seals the payload key to everybody who joined; a Join with a key that is no key gets none, and cannot answer.
+    fn send_payload_keys(&self, desk: &mut HospitalDesk<'_>) {
+        let Stage::Open(open) = &self.stage else { return };
         if !self.rules.announce.payloads {
-            return Ok(());
+            return;
         }
         let key = self.payload_key();
         let pen = self.pen(desk.me);
         for one in &open.joined {
-            let Some(to) = &one.seal_key else { continue };
-            let info = payload_info(self.rules.session, one.name());
-            let randomness = kdf::derive("ward/1 payload seal randomness", self.randomness.expose(), &[&info, &key]);
-            let (sealer, encapsulation) =
-                SumSealer::new(to, &info, randomness).map_err(|_| rule("a seal key that is no key"))?;
-            let sealed = sealer.seal(0, &key).map_err(|_| rule("a seal key that is no key"))?;
-            let message = PayloadKey { encapsulation: ByteBuf::from(encapsulation), sealed: ByteBuf::from(sealed) };
+            let Some(Ok(message)) = one.seal_key.as_ref().map(|to| self.seal_payload_key(to, one.name(), &key)) else {
+                continue;
+            };
             desk.out.send.push(pen.write(Kind::PayloadKey, To::One(one.name().clone()), open.lineup.digest, &message));
         }
-        Ok(())
+    }
+
+    fn seal_payload_key(&self, to: &SealKey, patient: &Name, key: &[u8; 32]) -> Result<PayloadKey, SealError> {
+        let info = payload_info(self.rules.session, patient);
+        let randomness = kdf::derive("ward/1 payload seal randomness", self.randomness.expose(), &[&info, key]);
+        let (sealer, encapsulation) = SumSealer::new(to, &info, randomness)?;
+        let sealed = sealer.seal(0, key)?;
+        Ok(PayloadKey { encapsulation: ByteBuf::from(encapsulation), sealed: ByteBuf::from(sealed) })
     }
 
     fn payload_key(&self) -> [u8; 32] {
@@ -276,7 +285,7 @@ impl Session {
             return Err(Stop::Early);
         };
         // There is no Roster that would show who the server is: its chain comes along, and proves itself.
-        let server = identify(desk.me, &wire::decode(&frame.attachment, "certificate chain")?, desk.now)?;
+        let server = identify(desk.me, &wire::decode(&frame.attachment, "certificate chain")?, Dates::At(desk.now))?;
         frame.verify(&server)?;
         let announced = server.role == Role::Server && server.name == *self.rules.first_server();
         if frame.envelope.after != self.rules.session || !announced {
@@ -343,6 +352,7 @@ impl Session {
         let asked = signed.open().map_err(Stop::from);
         let asked = asked.and_then(|frame| Asked::read(&frame, &self.rules, &open.lineup, open.last, desk.now));
         let asked = asked.map_err(|_| PlanError::Dimension(begin.question.dimension()))?;
+        desk.out.settled.push(Settled::Round(self.rules.session, open.last));
         open.last = number;
         open.begun.push(Begun { round: number, begin: asked.digest, snapshot: begin.snapshot.clone() });
         open.save(self.rules.session, desk);
@@ -406,30 +416,28 @@ impl Session {
     }
 
     /// All sessions that the store has.
-    pub(super) fn restore_all(me: &Me, store: &BTreeMap<String, Vec<u8>>, now: Time) -> Vec<(SessionId, Self)> {
+    pub(super) fn restore_all(me: &Me, store: &Records) -> Vec<(SessionId, Self)> {
         let states = store.iter().filter(|(key, _)| key.starts_with("session/") && key.ends_with("/state"));
-        states.filter_map(|(_, value)| Self::restore(me, value, store, now)).collect()
+        states.filter_map(|(_, value)| Self::restore(me, value, store)).collect()
     }
 
-    fn restore(me: &Me, value: &[u8], store: &BTreeMap<String, Vec<u8>>, now: Time) -> Option<(SessionId, Self)> {
+    fn restore(me: &Me, value: &[u8], store: &Records) -> Option<(SessionId, Self)> {
         let stored: Stored = wire::decode(value, "session").ok()?;
-        let rules = Rules::read(&stored.announce.open().ok()?, me, now).ok()?;
+        let rules = Rules::read(&stored.announce.open().ok()?, me, Dates::Checked).ok()?;
         let id = rules.session;
         let randomness = SessionRandomness::new(stored.randomness);
         let bytes = |what: &str| store.get(&session_key(id, what));
         let lineup = match bytes("roster") {
             Some(roster) => {
                 let roster: Signed = wire::decode(roster, "roster").ok()?;
-                Some(Lineup::read(&roster.open().ok()?, &rules, me, now).ok()?)
+                Some(Lineup::read(&roster.open().ok()?, &rules, me, Dates::Checked).ok()?)
             }
             None => None,
         };
         let stage = match (lineup, bytes("list"), bytes("rounds")) {
             (None, ..) => Stage::Announced,
             (Some(lineup), Some(list), Some(rounds)) => {
-                let signed: Vec<Signed> = wire::decode(list, "list of joins").ok()?;
-                let joined = signed.iter().map(|one| Joined::read(&one.open()?, &rules, me, now));
-                let joined = joined.collect::<Result<Vec<_>, _>>().ok()?;
+                let joined = read_list(list, &rules, me)?;
                 let (last, past, begun) = wire::decode(rounds, "rounds").ok()?;
                 Stage::Open(Box::new(Open { lineup, joined, past, begun, last, round: None, ended: false }))
             }

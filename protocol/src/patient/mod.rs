@@ -6,16 +6,18 @@ mod round;
 mod session;
 mod vault;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::desk::{self, Desk, Early, Jobs, Me, Stop};
-use crate::id::{Address, Kind, SessionId, Snapshot, Time};
+use crate::desk::{self, Desk, Jobs, Me, Stop};
+use crate::early;
+use crate::id::{Address, Dates, Kind, SessionId, Snapshot};
+use crate::mail::Mail;
 use crate::member;
-use crate::records::{leftovers, over_key};
+use crate::records::Records;
 use crate::session::Rules;
-use crate::step::{Effects, Event, Input, Moment};
+use crate::step::{Effects, Input, Moment};
 use crate::task::{Policy, Record, Schema};
 pub(crate) use round::payload_commitment;
 use session::Session;
@@ -42,49 +44,28 @@ pub struct Patient {
     policy: Policy,
     vault: Vault,
     sessions: BTreeMap<SessionId, Session>,
-    /// Sessions that ended while this patient ran: their stragglers are of no use.
-    over: BTreeSet<SessionId>,
-    /// Keys of the store that belong to no session any longer.
-    leftovers: Vec<String>,
-    early: Early,
+    mail: Mail,
     jobs: Jobs<Ticket>,
 }
 
 impl Patient {
     /// A patient without sessions or data.
     pub fn new(me: Me, policy: Policy, schema: Schema) -> Self {
-        let (vault, sessions, over) = (Vault::new(schema), BTreeMap::new(), BTreeSet::new());
-        Self {
-            me,
-            policy,
-            vault,
-            sessions,
-            over,
-            leftovers: Vec::new(),
-            early: Early::default(),
-            jobs: Jobs::default(),
-        }
+        let (vault, sessions) = (Vault::new(schema), BTreeMap::new());
+        Self { me, policy, vault, sessions, mail: Mail::default(), jobs: Jobs::default() }
     }
 
-    /// The patient as its store has it. A session that can no longer be read, say because a certificate expired, is over
-    /// for this patient, and its keys go; the rounds that were open when the store was written are not resumed.
+    /// The patient as its store has it. A session that can no longer be read is over for this patient, and its keys go; the rounds that were open when the store was written are not resumed.
     ///
     /// # Errors
     /// [`StoreError`] where a record of what was shared cannot be read.
-    pub fn restore(
-        me: Me,
-        policy: Policy,
-        schema: Schema,
-        store: &BTreeMap<String, Vec<u8>>,
-        now: Time,
-    ) -> Result<Self, StoreError> {
+    pub fn restore(me: Me, policy: Policy, schema: Schema, store: &Records) -> Result<Self, StoreError> {
         let mut patient = Self::new(me, policy, schema);
         patient.vault.restore(store)?;
-        for (session, restored) in Session::restore_all(&patient.me, patient.policy.min_cohort, store, now) {
+        for (session, restored) in Session::restore_all(&patient.me, patient.policy.min_cohort, store) {
             patient.sessions.insert(session, restored);
         }
-        let (over, leftovers) = leftovers(store, |id| patient.sessions.contains_key(&id));
-        (patient.over, patient.leftovers) = (over, leftovers);
+        patient.mail = Mail::restore(store, |id| patient.sessions.contains_key(&id));
         Ok(patient)
     }
 
@@ -93,7 +74,8 @@ impl Patient {
     /// # Errors
     /// [`OfferError::Frozen`] where it was shared with other values.
     pub fn offer(&mut self, snapshot: Snapshot, record: Record, moment: &Moment) -> Result<Effects, OfferError> {
-        self.vault.offer(snapshot, record, moment)
+        let is_over = |session| self.mail.is_over(session);
+        self.vault.offer(snapshot, record, is_over, moment)
     }
 
     /// The snapshots that this patient was given.
@@ -104,8 +86,12 @@ impl Patient {
     /// Takes one input; what follows from it is in the effects.
     pub fn handle(&mut self, moment: &Moment, input: Input) -> Effects {
         let mut out = Effects::default();
+        if self.mail.is_resumed() {
+            self.again(moment, &mut out);
+        }
         match input {
             Input::Message { address, payload } => self.receive(moment, address, payload, &mut out),
+            Input::Reconnected => self.again(moment, &mut out),
             Input::Sent(address) => self.sent(moment, &address, &mut out),
             Input::Done(job, outcome) => {
                 if let Some(ticket) = self.jobs.close(job) {
@@ -115,14 +101,23 @@ impl Patient {
             Input::Tick | Input::Read { .. } => {}
         }
         self.keep_time(moment, &mut out);
+        self.mail.keep(&mut out);
         out
     }
 
+    /// Writes again what the board may have lost, or never had.
+    fn again(&mut self, moment: &Moment, out: &mut Effects) {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        self.sessions.values().for_each(|session| session.again(&mut desk));
+        self.mail.over().for_each(|id| self.vault.release(id, desk.out));
+        self.mail.again(out);
+    }
+
     fn receive(&mut self, moment: &Moment, address: Address, payload: Bytes, out: &mut Effects) {
-        let mut early = std::mem::take(&mut self.early);
+        let mut early = std::mem::take(&mut self.mail.early);
         let take = |address: &Address, payload: &Bytes, out: &mut Effects| self.take(moment, address, payload, out);
-        desk::receive((address, payload), &mut early, out, take);
-        self.early = early;
+        early::receive((address, payload), &mut early, out, take);
+        self.mail.early = early;
     }
 
     fn take(&mut self, moment: &Moment, address: &Address, payload: &Bytes, out: &mut Effects) -> Result<(), Stop> {
@@ -132,20 +127,21 @@ impl Patient {
         let frame = desk::open(&self.me, address, payload)?;
         let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
         if frame.envelope.kind == Kind::Announce {
-            if self.sessions.contains_key(&frame.digest) || self.over.contains(&frame.digest) {
+            if self.sessions.contains_key(&frame.digest) || self.mail.is_over(frame.digest) {
                 return Err(Stop::Useless("the session is known"));
             }
-            let rules = Rules::read(&frame, desk.me, desk.now)?;
+            let rules = Rules::read(&frame, desk.me, Dates::At(desk.now))?;
             if rules.is_over(desk.now) {
+                self.mail.ignore(frame.digest);
                 return Err(Stop::Useless("the session is over"));
             }
             match Session::join(rules, &frame, &self.policy, &mut desk) {
                 Some(session) => drop(self.sessions.insert(frame.digest, session)),
-                None => drop(self.over.insert(frame.digest)),
+                None => self.mail.ignore(frame.digest),
             }
             return Ok(());
         }
-        if self.over.contains(&frame.envelope.session) {
+        if self.mail.is_over(frame.envelope.session) {
             return Err(Stop::Useless("the session is over"));
         }
         let session = self.sessions.get_mut(&frame.envelope.session).ok_or(Stop::Early)?;
@@ -170,7 +166,6 @@ impl Patient {
     /// Ends what is over and asks to be woken for what ends next.
     fn keep_time(&mut self, moment: &Moment, out: &mut Effects) {
         let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
-        self.leftovers.drain(..).for_each(|key| desk.out.forget(key));
         let mut over = Vec::new();
         for (id, session) in &mut self.sessions {
             session.keep_time(&mut desk);
@@ -181,12 +176,8 @@ impl Patient {
         for id in over {
             if let Some(mut session) = self.sessions.remove(&id) {
                 session.wipe(&mut desk);
-                self.vault.release(id, &mut desk);
-                self.early.forget(id);
-                self.over.insert(id);
-                // Whoever writes its Announce again, after a restart too, opens nothing.
-                desk.out.put(over_key(id), Vec::new());
-                desk.out.event(Event::Ended(id));
+                self.vault.release(id, desk.out);
+                self.mail.end(id, desk.out);
             }
         }
     }

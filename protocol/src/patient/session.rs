@@ -1,7 +1,5 @@
 //! One session of a patient: from Announce to its place and its keys, then round by round.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use zeroize::Zeroizing;
@@ -10,14 +8,15 @@ use super::Ticket;
 use super::round::Round;
 use super::vault::Vault;
 use crate::chains::{Chain, StoredChain};
-use crate::desk::{Desk, Me, Pen, Stop, rule};
+use crate::desk::{Desk, Me, Pen, Stop, identify, rule};
 use crate::error::{AbortReason, Wrong};
-use crate::id::{Address, Digest, Kind, Place, Role, RoundNo, SessionId, Time, To};
+use crate::id::{Address, Dates, Digest, Kind, Place, Role, RoundNo, SessionId, Time, To};
 use crate::job::Outcome;
 use crate::member::Member;
 use crate::merkle;
 use crate::message::{Abort, Announce, Join, Key, PayloadKey, PlaceProof, Receipt};
-use crate::records::session_key;
+use crate::outbox::Settled;
+use crate::records::{Records, session_key};
 use crate::seal::{self, SealSecret, SumOpener};
 use crate::secret::SessionRandomness;
 use crate::session::{Asked, Fixed, Lineup, Rules, read_confirms};
@@ -106,6 +105,16 @@ impl Session {
         Some(session)
     }
 
+    /// Writes what this patient says in the set-up, as far as its randomness still lives.
+    pub(super) fn again(&self, desk: &mut Desk<'_, Ticket>) {
+        match &self.stage {
+            Stage::Joined => self.send_join(desk),
+            Stage::Waiting(_) => {}
+            // The chains are known; a key that could not be made the first time cannot be made now.
+            Stage::In(enrolled) => drop(self.send_keys(&enrolled.lineup, desk)),
+        }
+    }
+
     fn send_join(&self, desk: &mut Desk<'_, Ticket>) {
         let Some(randomness) = &self.randomness else { return };
         let marked = desk.me.role == Role::Member || self.rules.announce.payloads;
@@ -149,7 +158,7 @@ impl Session {
         if self.lineup().is_some_and(|known| known.digest == frame.digest) {
             return Err(Stop::Useless("the roster is known"));
         }
-        let lineup = Lineup::read(frame, &self.rules, desk.me, desk.now)?;
+        let lineup = Lineup::read(frame, &self.rules, desk.me, Dates::At(desk.now))?;
         if self.lineup().is_some() {
             // One Roster per session: a second one that the server signed is its lie.
             return Err(Stop::Fault(Wrong::Equivocation));
@@ -207,7 +216,7 @@ impl Session {
 
     fn send_keys(&self, lineup: &Lineup, desk: &mut Desk<'_, Ticket>) -> Result<Vec<Chain>, Stop> {
         let randomness = self.randomness.as_ref().ok_or(Stop::Useless("the session's keys are gone"))?;
-        let own = desk.me.authority.identify(&desk.me.chain, desk.now).map_err(Wrong::Certificate)?;
+        let own = identify(desk.me, &desk.me.chain, Dates::Checked)?;
         let pen = self.pen(desk.me, randomness.expose());
         let mut chains = Vec::new();
         for seat in &lineup.seats {
@@ -373,6 +382,7 @@ impl Session {
     /// Wipes what belongs to the newest round and moves the chains on.
     fn close_round(&mut self, desk: &mut Desk<'_, Ticket>) {
         let Some((last, _)) = self.last else { return };
+        desk.out.settled.push(Settled::Round(self.rules.session, last));
         if let Some(member) = &mut self.member {
             member.close_round(last, &self.rules, desk);
         }
@@ -480,37 +490,26 @@ impl Session {
     }
 
     /// All sessions that the store has.
-    pub(super) fn restore_all(
-        me: &Me,
-        min_cohort: u32,
-        store: &BTreeMap<String, Vec<u8>>,
-        now: Time,
-    ) -> Vec<(SessionId, Self)> {
+    pub(super) fn restore_all(me: &Me, min_cohort: u32, store: &Records) -> Vec<(SessionId, Self)> {
         let states = store.iter().filter(|(key, _)| key.starts_with("session/") && key.ends_with("/state"));
-        states.filter_map(|(_, value)| Self::restore(me, min_cohort, value, store, now)).collect()
+        states.filter_map(|(_, value)| Self::restore(me, min_cohort, value, store)).collect()
     }
 
-    fn restore(
-        me: &Me,
-        min_cohort: u32,
-        value: &[u8],
-        store: &BTreeMap<String, Vec<u8>>,
-        now: Time,
-    ) -> Option<(SessionId, Self)> {
+    fn restore(me: &Me, min_cohort: u32, value: &[u8], store: &Records) -> Option<(SessionId, Self)> {
         let Stored { announce, roster, place, last } = wire::decode(value, "session").ok()?;
-        let rules = Rules::read(&announce.open().ok()?, me, now).ok()?;
+        let rules = Rules::read(&announce.open().ok()?, me, Dates::Checked).ok()?;
         let session = rules.session;
         let bytes = |what: &str| store.get(&session_key(session, what));
         let randomness =
             bytes("randomness").and_then(|bytes| bytes.as_slice().try_into().ok()).map(SessionRandomness::new);
         let lineup = match &roster {
-            Some(signed) => Some(Lineup::read(&signed.open().ok()?, &rules, me, now).ok()?),
+            Some(signed) => Some(Lineup::read(&signed.open().ok()?, &rules, me, Dates::Checked).ok()?),
             None => None,
         };
         let member = match (&lineup, bytes("list").or(bytes("confirmed")), &randomness) {
             // Stopped between Roster and list: it has confirmed nothing, and the list is still to come.
             (Some(lineup), None, Some(randomness)) => seated(lineup, me, randomness, session, min_cohort),
-            (Some(lineup), ..) => Member::restore(lineup, &rules, me, min_cohort, store, now),
+            (Some(lineup), ..) => Member::restore(lineup, &rules, me, min_cohort, store),
             (None, ..) => None,
         };
         let stage = match (lineup, place) {

@@ -9,6 +9,7 @@ use serde_bytes::ByteArray;
 use crate::desk::Desk;
 use crate::id::{Digest, SessionId, Snapshot};
 use crate::kdf;
+use crate::records::Records;
 use crate::step::{Effects, Moment};
 use crate::task::{Record, RecordError, Schema};
 use crate::wire;
@@ -81,7 +82,7 @@ impl Vault {
 
     /// Takes what the store has. Data that the schema does not allow any longer are left out: they would be answered in
     /// another unit, or beyond another bound, than they were checked for.
-    pub(crate) fn restore(&mut self, store: &BTreeMap<String, Vec<u8>>) -> Result<(), StoreError> {
+    pub(crate) fn restore(&mut self, store: &Records) -> Result<(), StoreError> {
         let unreadable = |key: &str| StoreError { key: key.into() };
         for (key, value) in store {
             if let Some(label) = key.strip_prefix("values/") {
@@ -121,12 +122,23 @@ impl Vault {
         self.bound.get(snapshot).filter(elsewhere).map(|bound| bound.session)
     }
 
-    pub(crate) fn offer(&mut self, snapshot: Snapshot, record: Record, moment: &Moment) -> Result<Effects, OfferError> {
+    /// Takes `record` as the data under `snapshot`; where that went into a session that is over, nobody can ask for it
+    /// again, and it is not stored.
+    pub(crate) fn offer(
+        &mut self,
+        snapshot: Snapshot,
+        record: Record,
+        is_over: impl Fn(SessionId) -> bool,
+        moment: &Moment,
+    ) -> Result<Effects, OfferError> {
         record.check(&self.schema)?;
         if let Some(bound) = self.bound.get(&snapshot)
             && record.digest(&bound.secret) != bound.values
         {
             return Err(OfferError::Frozen { snapshot, session: bound.session });
+        }
+        if self.bound.get(&snapshot).is_some_and(|bound| is_over(bound.session)) {
+            return Ok(Effects::default());
         }
         let secret = match self.bound.get(&snapshot) {
             Some(bound) => bound.secret,
@@ -149,11 +161,11 @@ impl Vault {
     }
 
     /// Forgets the values that went into a session which is over; that they went there is kept for ever.
-    pub(crate) fn release<T>(&mut self, session: SessionId, desk: &mut Desk<'_, T>) {
+    pub(crate) fn release(&mut self, session: SessionId, out: &mut Effects) {
         let over = self.bound.iter().filter(|(_, bound)| bound.session == session);
         for snapshot in over.map(|(snapshot, _)| snapshot) {
             if self.offered.remove(snapshot).is_some() {
-                desk.out.forget(format!("values/{snapshot}"));
+                out.forget(format!("values/{snapshot}"));
             }
         }
     }

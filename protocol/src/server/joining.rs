@@ -8,14 +8,15 @@ use super::round::Round;
 use super::{ServerDesk, Ticket};
 use crate::desk::{Me, Pen, Stop, rule};
 use crate::error::Wrong;
-use crate::id::{Address, Kind, Name, Place, RoundNo, SessionId, Snapshot, Time, To};
+use crate::id::{Address, Dates, Digest, Kind, Name, Place, RoundNo, SessionId, Snapshot, Time, To};
 use crate::job::Outcome;
-use crate::merkle::MerkleTree;
+use crate::merkle::{self, MerkleTree};
 use crate::message::{Abort, List, PlaceProof, Receipt, Refuse, Roster};
+use crate::outbox::Settled;
 use crate::places::Places;
-use crate::records::session_key;
+use crate::records::{Records, session_key};
 use crate::secret::SessionRandomness;
-use crate::session::{Asked, Joined, Lineup, Rules};
+use crate::session::{Asked, Joined, Lineup, Rules, read_list, store_list};
 use crate::step::Event;
 use crate::wire::{self, Frame, Signed};
 
@@ -27,7 +28,7 @@ enum Stage {
     /// Joins are open.
     Joining { joins: BTreeMap<Name, Joined>, closes: Time },
     /// Joins closed with too few; the hospital aborts.
-    Refused,
+    Refused(Refuse),
     /// There is a Roster.
     Running(Box<Running>),
 }
@@ -35,6 +36,7 @@ enum Stage {
 /// A session with a Roster.
 #[derive(Debug)]
 pub(super) struct Running {
+    roster: Signed,
     pub(super) lineup: Lineup,
     pub(super) joined: Vec<Joined>,
     pub(super) past: Vec<Past>,
@@ -98,7 +100,7 @@ impl Session {
                 let (rules, running) = self.running()?;
                 running.take(frame, address, rules, desk)
             }
-            Kind::Result | Kind::Abort => self.on_end(frame),
+            Kind::Result | Kind::Abort => self.on_end(frame, desk),
             // What this server wrote to all comes back to it.
             Kind::Roster => Err(Stop::Useless("the server's own roster")),
             _ => Err(rule("a server is never sent this kind")),
@@ -109,13 +111,13 @@ impl Session {
         match &mut self.stage {
             Stage::Running(running) => Ok((&self.rules, running)),
             Stage::Joining { .. } => Err(Stop::Early),
-            Stage::Refused => Err(Stop::Useless("too few joined this session")),
+            Stage::Refused(_) => Err(Stop::Useless("too few joined this session")),
         }
     }
 
     fn on_join(&mut self, frame: &Frame, desk: &mut ServerDesk<'_>) -> Result<(), Stop> {
         let Stage::Joining { joins, .. } = &mut self.stage else { return Err(Stop::Useless("joins are closed")) };
-        let joined = Joined::read(frame, &self.rules, desk.me, desk.now)?;
+        let joined = Joined::read(frame, &self.rules, desk.me, Dates::At(desk.now))?;
         if let Some(known) = joins.get(joined.name()) {
             let same = known.digest == joined.digest;
             return Err(if same { Stop::Useless("the join is known") } else { Stop::Fault(Wrong::Equivocation) });
@@ -138,55 +140,61 @@ impl Session {
         let joined: Vec<Joined> = std::mem::take(joins).into_values().collect();
         let enough = joined.len() as u32 >= self.rules.needed();
         let committee = self.rules.draw(joined.iter()).filter(|_| enough);
-        self.stage = match committee.map(|seats| seats.iter().map(|seat| seat.signed.clone()).collect::<Vec<_>>()) {
-            Some(committee) => self.publish(joined, committee, desk),
-            None => {
-                joined.iter().for_each(|one| desk.out.forget(join_key(self.rules.session, one.name())));
-                self.refuse_joins(&joined, desk);
-                Stage::Refused
-            }
-        };
+        let committee: Option<Vec<Signed>> =
+            committee.map(|seats| seats.iter().map(|seat| seat.signed.clone()).collect());
+        let marked = joined.iter().filter(|one| self.rules.may_sit(&one.identity)).count() as u32;
+        let refused = Stage::Refused(Refuse::TooFewJoined { joined: joined.len() as u32, marked });
+        joined.iter().for_each(|one| desk.out.forget(join_key(self.rules.session, one.name())));
+        let running = committee.and_then(|committee| self.found(joined, committee, desk).ok());
+        self.stage = running.map_or(refused, |running| Stage::Running(Box::new(running)));
+        self.again(desk);
     }
 
-    fn refuse_joins(&self, joined: &[Joined], desk: &mut ServerDesk<'_>) {
-        let marked = joined.iter().filter(|one| self.rules.may_sit(&one.identity)).count() as u32;
-        let refuse = Refuse::TooFewJoined { joined: joined.len() as u32, marked };
+    /// Writes what this session says in its set-up, for the first time or again.
+    pub(super) fn again(&self, desk: &mut ServerDesk<'_>) {
+        match &self.stage {
+            Stage::Joining { .. } => {}
+            Stage::Refused(refuse) => self.send_refuse(refuse, desk),
+            Stage::Running(running) => self.send_roster(running, desk),
+        }
+    }
+
+    fn send_refuse(&self, refuse: &Refuse, desk: &mut ServerDesk<'_>) {
         let to = To::One(self.rules.hospital.name.clone());
         let pen = self.pen(desk.me);
-        let signed = pen.sign(Kind::Refuse, to.clone(), self.rules.session, &refuse);
+        let signed = pen.sign(Kind::Refuse, to.clone(), self.rules.session, refuse);
         // There is no Roster that would show who this server is: its chain goes along, and proves itself.
         desk.out.send.push(pen.post(Kind::Refuse, &signed, to, &wire::encode(&desk.me.chain)));
     }
 
+    /// The Roster of all who joined.
+    fn found(&self, joined: Vec<Joined>, committee: Vec<Signed>, desk: &mut ServerDesk<'_>) -> Result<Running, Stop> {
+        let leaves: Vec<Digest> = joined.iter().map(|one| one.digest).collect();
+        let (root, count) = (merkle::root(&leaves), joined.len() as u32);
+        let body = Roster { root, count, committee, servers: vec![desk.me.chain.clone()] };
+        let roster = self.pen(desk.me).sign(Kind::Roster, To::All, self.rules.session, &body);
+        let lineup = Lineup::read(&roster.open()?, &self.rules, desk.me, Dates::Checked)?;
+        let committee = lineup.seats.iter().map(|seat| seat.identity.name.clone()).collect();
+        desk.out.event(Event::Roster { session: self.rules.session, count, committee });
+        let running = Running { roster, lineup, joined, past: Vec::new(), last: RoundNo::SETUP, round: None };
+        desk.out.put(session_key(self.rules.session, "roster"), wire::encode(&running.roster));
+        desk.out.put(session_key(self.rules.session, "list"), store_list(&running.joined));
+        running.save(self.rules.session, desk);
+        Ok(running)
+    }
+
     /// Writes Roster, list and places.
-    fn publish(&self, joined: Vec<Joined>, committee: Vec<Signed>, desk: &mut ServerDesk<'_>) -> Stage {
-        let tree = MerkleTree::new(&joined.iter().map(|one| one.digest).collect::<Vec<_>>());
-        let (root, count) = (tree.root(), joined.len() as u32);
-        let roster = Roster { root, count, committee, servers: vec![desk.me.chain.clone()] };
+    fn send_roster(&self, running: &Running, desk: &mut ServerDesk<'_>) {
+        let Running { roster, lineup, joined, .. } = running;
         let pen = self.pen(desk.me);
-        let signed = pen.sign(Kind::Roster, To::All, self.rules.session, &roster);
-        let lineup = signed.open().map_err(Stop::from);
-        let Ok(lineup) = lineup.and_then(|frame| Lineup::read(&frame, &self.rules, desk.me, desk.now)) else {
-            return Stage::Refused;
-        };
-        desk.out.send.push(pen.post(Kind::Roster, &signed, To::All, &[]));
-        self.publish_list(&lineup, &joined, desk);
-        for (place, one) in (0u32..).zip(&joined) {
+        desk.out.send.push(pen.post(Kind::Roster, roster, To::All, &[]));
+        self.publish_list(lineup, joined, desk);
+        let tree = MerkleTree::new(&joined.iter().map(|one| one.digest).collect::<Vec<_>>());
+        for (place, one) in (0u32..).zip(joined) {
             let proof = PlaceProof { place: Place(place), path: tree.path(place).unwrap_or_default() };
             let to = To::One(one.name().clone());
             desk.out.send.push(pen.write(Kind::Place, to, lineup.digest, &proof));
         }
-        let committee = lineup.seats.iter().map(|seat| seat.identity.name.clone()).collect();
-        desk.out.event(Event::Roster { session: self.rules.session, count, committee });
-        let running = Running { lineup, joined, past: Vec::new(), last: RoundNo::SETUP, round: None };
-        desk.out.put(session_key(self.rules.session, "roster"), wire::encode(&signed));
-        for one in &running.joined {
-            desk.out.forget(join_key(self.rules.session, one.name()));
-        }
-        let joins: Vec<&Signed> = running.joined.iter().map(|one| &one.signed).collect();
-        desk.out.put(session_key(self.rules.session, "list"), wire::encode(&joins));
-        running.save(self.rules.session, desk);
-        Stage::Running(Box::new(running))
     }
 
     fn publish_list(&self, lineup: &Lineup, joined: &[Joined], desk: &mut ServerDesk<'_>) {
@@ -212,6 +220,7 @@ impl Session {
             let other = current.is_some_and(|round| round.asked.digest != asked.digest);
             return Err(if other { Stop::Fault(Wrong::Equivocation) } else { Stop::Useless("an old round") });
         }
+        desk.out.settled.push(Settled::Round(rules.session, running.last));
         running.last = asked.round;
         running.save(rules.session, desk);
         desk.out.event(Event::Round { session: rules.session, round: asked.round });
@@ -221,7 +230,7 @@ impl Session {
     }
 
     /// The hospital says that a round, or the session, is over.
-    fn on_end(&mut self, frame: &Frame) -> Result<(), Stop> {
+    fn on_end(&mut self, frame: &Frame, desk: &mut ServerDesk<'_>) -> Result<(), Stop> {
         frame.verify(&self.rules.hospital)?;
         let (last, after) = match frame.envelope.kind {
             Kind::Result => {
@@ -242,6 +251,11 @@ impl Session {
             }
             running.round = None;
         }
+        let (session, round) = (self.rules.session, frame.envelope.round);
+        desk.out.settled.push(match frame.envelope.kind {
+            Kind::Result => Settled::Opened(session, round),
+            _ => Settled::Round(session, round),
+        });
         self.ended |= last;
         Ok(())
     }
@@ -274,7 +288,7 @@ impl Session {
             Stage::Joining { closes, .. } if desk.now >= *closes => self.close_joins(desk),
             Stage::Joining { closes, .. } => desk.out.wake_at(*closes),
             Stage::Running(running) => running.keep_time(&self.rules, desk),
-            Stage::Refused => {}
+            Stage::Refused(_) => {}
         }
     }
 
@@ -296,19 +310,19 @@ impl Session {
     }
 
     /// All sessions that the store has.
-    pub(super) fn restore_all(me: &Me, store: &BTreeMap<String, Vec<u8>>, now: Time) -> Vec<(SessionId, Self)> {
+    pub(super) fn restore_all(me: &Me, store: &Records, now: Time) -> Vec<(SessionId, Self)> {
         let states = store.iter().filter(|(key, _)| key.starts_with("session/") && key.ends_with("/state"));
         states.filter_map(|(_, value)| Self::restore(me, value, store, now)).collect()
     }
 
-    fn restore(me: &Me, value: &[u8], store: &BTreeMap<String, Vec<u8>>, now: Time) -> Option<(SessionId, Self)> {
+    fn restore(me: &Me, value: &[u8], store: &Records, now: Time) -> Option<(SessionId, Self)> {
         let stored: Stored = wire::decode(value, "session").ok()?;
-        let rules = Rules::read(&stored.announce.open().ok()?, me, now).ok()?;
+        let rules = Rules::read(&stored.announce.open().ok()?, me, Dates::Checked).ok()?;
         let session = rules.session;
         let stage = match store.get(&session_key(session, "roster")) {
-            Some(roster) => Stage::Running(Box::new(Running::restore(roster, &rules, me, store, now)?)),
+            Some(roster) => Stage::Running(Box::new(Running::restore(roster, &rules, me, store)?)),
             None => Stage::Joining {
-                joins: restore_joins(&rules, me, store, now),
+                joins: restore_joins(&rules, me, store),
                 closes: now.plus_seconds(rules.announce.join_seconds),
             },
         };
@@ -323,14 +337,13 @@ impl Running {
         desk.out.put(session_key(session, "rounds"), wire::encode(&(self.last, &self.past)));
     }
 
-    fn restore(roster: &[u8], rules: &Rules, me: &Me, store: &BTreeMap<String, Vec<u8>>, now: Time) -> Option<Self> {
+    fn restore(roster: &[u8], rules: &Rules, me: &Me, store: &Records) -> Option<Self> {
         let bytes = |what: &str| store.get(&session_key(rules.session, what));
         let roster: Signed = wire::decode(roster, "roster").ok()?;
-        let lineup = Lineup::read(&roster.open().ok()?, rules, me, now).ok()?;
-        let signed: Vec<Signed> = wire::decode(bytes("list")?, "list of joins").ok()?;
-        let joined = signed.iter().map(|one| Joined::read(&one.open()?, rules, me, now)).collect::<Result<Vec<_>, _>>();
+        let lineup = Lineup::read(&roster.open().ok()?, rules, me, Dates::Checked).ok()?;
+        let joined = read_list(bytes("list")?, rules, me)?;
         let (last, past) = wire::decode(bytes("rounds")?, "rounds").ok()?;
-        Some(Self { lineup, joined: joined.ok()?, past, last, round: None })
+        Some(Self { roster, lineup, joined, past, last, round: None })
     }
 }
 
@@ -339,12 +352,12 @@ fn join_key(session: SessionId, name: &Name) -> String {
 }
 
 /// The Joins that were stored while joins were open.
-fn restore_joins(rules: &Rules, me: &Me, store: &BTreeMap<String, Vec<u8>>, now: Time) -> BTreeMap<Name, Joined> {
+fn restore_joins(rules: &Rules, me: &Me, store: &Records) -> BTreeMap<Name, Joined> {
     let prefix = session_key(rules.session, "join/");
     let stored = store.iter().filter(|(key, _)| key.starts_with(&prefix));
     let joined = stored.filter_map(|(_, value)| {
         let signed: Signed = wire::decode(value, "join").ok()?;
-        Joined::read(&signed.open().ok()?, rules, me, now).ok()
+        Joined::read(&signed.open().ok()?, rules, me, Dates::Checked).ok()
     });
     joined.map(|joined| (joined.name().clone(), joined)).collect()
 }

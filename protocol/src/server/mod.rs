@@ -7,16 +7,18 @@ mod fold;
 mod joining;
 mod round;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::desk::{self, Desk, Early, Jobs, Me, Stop};
-use crate::id::{Address, Kind, RoundNo, SessionId, Time};
+use crate::desk::{self, Desk, Jobs, Me, Stop};
+use crate::early;
+use crate::id::{Address, Dates, Kind, RoundNo, SessionId, Time};
 use crate::job::Outcome;
-use crate::records::{leftovers, over_key};
+use crate::mail::Mail;
+use crate::records::Records;
 use crate::session::Rules;
-use crate::step::{Effects, Event, Input, Moment};
+use crate::step::{Effects, Input, Moment};
 use joining::Session;
 
 /// What a job of the server's was for.
@@ -44,38 +46,32 @@ type ServerDesk<'a> = Desk<'a, Ticket>;
 pub struct Server {
     me: Me,
     sessions: BTreeMap<SessionId, Session>,
-    /// Sessions that ended while this server ran: their stragglers are of no use.
-    over: BTreeSet<SessionId>,
-    /// Keys of the store that belong to no session any longer.
-    leftovers: Vec<String>,
-    early: Early,
+    mail: Mail,
     jobs: Jobs<Ticket>,
 }
 
 impl Server {
     /// A server without sessions.
     pub fn new(me: Me) -> Self {
-        let (sessions, over) = (BTreeMap::new(), BTreeSet::new());
-        Self { me, sessions, over, leftovers: Vec::new(), early: Early::default(), jobs: Jobs::default() }
+        Self { me, sessions: BTreeMap::new(), mail: Mail::default(), jobs: Jobs::default() }
     }
 
-    /// The server as its store has it. A session that can no longer be read, say because a certificate expired, is
-    /// left out; the rounds that were open when the store was written are not resumed.
-    pub fn restore(me: Me, store: &BTreeMap<String, Vec<u8>>, now: Time) -> Self {
-        let mut server = Self::new(me);
-        for (id, session) in Session::restore_all(&server.me, store, now) {
-            server.sessions.insert(id, session);
-        }
-        let (over, leftovers) = leftovers(store, |id| server.sessions.contains_key(&id));
-        (server.over, server.leftovers) = (over, leftovers);
-        server
+    /// The server as its store has it. A session that can no longer be read is over; the rounds that were open when the store was written are not resumed.
+    pub fn restore(me: Me, store: &Records, now: Time) -> Self {
+        let sessions: BTreeMap<_, _> = Session::restore_all(&me, store, now).into_iter().collect();
+        let mail = Mail::restore(store, |id| sessions.contains_key(&id));
+        Self { me, sessions, mail, jobs: Jobs::default() }
     }
 
     /// Takes one input; what follows from it is in the effects.
     pub fn handle(&mut self, moment: &Moment, input: Input) -> Effects {
         let mut out = Effects::default();
+        if self.mail.is_resumed() {
+            self.again(moment, &mut out);
+        }
         match input {
             Input::Message { address, payload } => self.receive(moment, address, payload, &mut out),
+            Input::Reconnected => self.again(moment, &mut out),
             Input::Read { address, payload } => self.read(moment, &address, payload, &mut out),
             Input::Done(job, outcome) => {
                 if let Some(ticket) = self.jobs.close(job) {
@@ -85,14 +81,22 @@ impl Server {
             Input::Tick | Input::Sent(_) => {}
         }
         self.keep_time(moment, &mut out);
+        self.mail.keep(&mut out);
         out
     }
 
+    /// Writes again what the board may have lost, or never had.
+    fn again(&mut self, moment: &Moment, out: &mut Effects) {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        self.sessions.values().for_each(|session| session.again(&mut desk));
+        self.mail.again(out);
+    }
+
     fn receive(&mut self, moment: &Moment, address: Address, payload: Bytes, out: &mut Effects) {
-        let mut early = std::mem::take(&mut self.early);
+        let mut early = std::mem::take(&mut self.mail.early);
         let take = |address: &Address, payload: &Bytes, out: &mut Effects| self.take(moment, address, payload, out);
-        desk::receive((address, payload), &mut early, out, take);
-        self.early = early;
+        early::receive((address, payload), &mut early, out, take);
+        self.mail.early = early;
     }
 
     fn take(&mut self, moment: &Moment, address: &Address, payload: &Bytes, out: &mut Effects) -> Result<(), Stop> {
@@ -102,7 +106,7 @@ impl Server {
         }
         let frame = desk::open(desk.me, address, payload)?;
         let id = if frame.envelope.kind == Kind::Announce { frame.digest } else { frame.envelope.session };
-        if self.over.contains(&id) {
+        if self.mail.is_over(id) {
             return Err(Stop::Useless("the session is over"));
         }
         if frame.envelope.kind == Kind::Announce {
@@ -117,7 +121,7 @@ impl Server {
         if self.sessions.contains_key(&frame.digest) {
             return Err(Stop::Useless("the session is known"));
         }
-        let rules = Rules::read(frame, desk.me, desk.now)?;
+        let rules = Rules::read(frame, desk.me, Dates::At(desk.now))?;
         if rules.is_over(desk.now) {
             return Err(Stop::Useless("the session is over"));
         }
@@ -146,7 +150,6 @@ impl Server {
     /// Does what is due, ends what is over and asks to be woken for what is next.
     fn keep_time(&mut self, moment: &Moment, out: &mut Effects) {
         let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
-        self.leftovers.drain(..).for_each(|key| desk.out.forget(key));
         let mut over = Vec::new();
         for (id, session) in &mut self.sessions {
             session.keep_time(&mut desk);
@@ -157,10 +160,7 @@ impl Server {
         }
         for id in over {
             self.sessions.remove(&id);
-            self.early.forget(id);
-            self.over.insert(id);
-            desk.out.put(over_key(id), Vec::new());
-            desk.out.event(Event::Ended(id));
+            self.mail.end(id, desk.out);
         }
     }
 }

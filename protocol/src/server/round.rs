@@ -14,6 +14,7 @@ use crate::id::{Address, Digest, Kind, MessageName, Name, Place, SessionId, Time
 use crate::job::{Job, Outcome};
 use crate::merkle;
 use crate::message::{Cohort, CohortShares, Decline, Held, MaskedSum, Refuse, Share, cohort_leaf};
+use crate::outbox::Settled;
 use crate::places::Places;
 use crate::secret::Root;
 use crate::session::{Asked, Rules, place_of};
@@ -495,6 +496,7 @@ impl Running {
                 if quiet > desk.now { quiet.min(round.asked.shares_close()) } else { round.asked.shares_close() };
             desk.out.wake_at(next);
         } else if desk.now >= round.asked.ends() {
+            desk.out.settled.push(Settled::Round(rules.session, round.asked.round));
             self.round = None;
         } else {
             desk.out.wake_at(round.asked.ends());

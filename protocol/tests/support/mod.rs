@@ -496,7 +496,7 @@ impl Study {
     }
 
     pub fn stored_bytes(&self, who: &Name, what: &str) -> Option<Vec<u8>> {
-        self.net.store(who).unwrap().get(&format!("session/{}/{what}", self.session)).cloned()
+        self.net.store(who).unwrap().get(&format!("session/{}/{what}", self.session)).map(|value| value.to_vec())
     }
 
     /// The chain keys that patient `who` shares with each seat, as its store has them, moved on to `round`.
@@ -617,6 +617,6 @@ pub fn secrets(study: &Study) -> Vec<[u8; 32]> {
     found
 }
 
-pub fn holds(store: &BTreeMap<String, Vec<u8>>, secret: &[u8; 32]) -> bool {
+pub fn holds(store: &Records, secret: &[u8; 32]) -> bool {
     store.values().any(|value| value.windows(32).any(|window| window == secret))
 }

@@ -1,0 +1,186 @@
+//! Messages that came before what they continue: kept, and tried again once something was taken.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::desk::Stop;
+use crate::error::Fault;
+use crate::id::{Address, Kind, Name, SessionId};
+use crate::records::Records;
+use crate::step::{Effects, Event};
+use crate::wire;
+
+/// Messages that came before what they continue, in the store too: the board will not bring them again. Bounded by
+/// sender, as its subject says, so that who floods pushes out nothing but what it wrote itself; and over all.
+#[derive(Debug, Default)]
+pub(crate) struct Early {
+    /// By the order in which they came.
+    messages: BTreeMap<u64, (Address, Bytes)>,
+    /// The number of the next one: never one that was in use since the start.
+    next: u64,
+    by_sender: BTreeMap<Name, Load>,
+    bytes: usize,
+}
+
+/// What is kept of one sender.
+#[derive(Clone, Debug, Default)]
+struct Load {
+    messages: BTreeSet<u64>,
+    bytes: usize,
+}
+
+/// A message as it stands in a store.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    address: Address,
+    payload: ByteBuf,
+}
+
+impl Early {
+    const MOST_BYTES: usize = 64 << 20;
+    const MOST_BYTES_BY_SENDER: usize = 4 << 20;
+    const MOST_MESSAGES_BY_SENDER: usize = 64;
+
+    /// What the store has; a record that cannot be read is a message that never came.
+    pub(crate) fn restore(store: &Records) -> Self {
+        let mut early = Self::default();
+        for (name, value) in store {
+            let number = name.strip_prefix(PREFIX).and_then(|number| u64::from_str_radix(number, 16).ok());
+            if let (Some(number), Ok(Stored { address, payload })) = (number, wire::decode(value, "early message")) {
+                early.insert(number, address, Bytes::from(payload.into_vec()));
+            }
+        }
+        early
+    }
+
+    /// Keeps a message; the oldest of its sender make room for it.
+    fn keep(&mut self, address: Address, payload: Bytes, out: &mut Effects) {
+        while let Some(oldest) = self.in_the_way(&address.from, payload.len()) {
+            self.remove(oldest, out);
+        }
+        if self.bytes + payload.len() > Self::MOST_BYTES {
+            return;
+        }
+        let number = self.next;
+        let stored = Stored { address: address.clone(), payload: ByteBuf::from(payload.to_vec()) };
+        out.put(key(number), wire::encode(&stored));
+        self.insert(number, address, payload);
+    }
+
+    /// The oldest message of `sender`, where there is no room for `bytes` more of it.
+    fn in_the_way(&self, sender: &Name, bytes: usize) -> Option<u64> {
+        let load = self.by_sender.get(sender)?;
+        let room =
+            load.messages.len() < Self::MOST_MESSAGES_BY_SENDER && load.bytes + bytes <= Self::MOST_BYTES_BY_SENDER;
+        if room { None } else { load.messages.first().copied() }
+    }
+
+    fn insert(&mut self, number: u64, address: Address, payload: Bytes) {
+        let load = self.by_sender.entry(address.from.clone()).or_default();
+        load.messages.insert(number);
+        load.bytes += payload.len();
+        self.bytes += payload.len();
+        self.next = self.next.max(number + 1);
+        self.messages.insert(number, (address, payload));
+    }
+
+    fn remove(&mut self, number: u64, out: &mut Effects) {
+        let Some((address, payload)) = self.messages.remove(&number) else { return };
+        out.forget(key(number));
+        self.bytes -= payload.len();
+        if let Some(load) = self.by_sender.get_mut(&address.from) {
+            load.bytes -= payload.len();
+            load.messages.remove(&number);
+            if load.messages.is_empty() {
+                self.by_sender.remove(&address.from);
+            }
+        }
+    }
+
+    /// What may have waited for the message at `taken`, to be tried again: its session's, and where `taken` is of a kind
+    /// that many send, only its sender's and what hospital and server sent. So what one party floods is not looked at
+    /// again for every message of the others.
+    fn waiting_for(&self, taken: &Address) -> Vec<(u64, Address, Bytes)> {
+        let waits = |address: &Address| {
+            let related = leads(taken.kind) || leads(address.kind) || address.from == taken.from;
+            address.session == taken.session && related
+        };
+        let waiting = self.messages.iter().filter(|(_, (address, _))| waits(address));
+        waiting.map(|(number, (address, payload))| (*number, address.clone(), payload.clone())).collect()
+    }
+
+    /// Forgets what belongs to a session.
+    pub(crate) fn forget(&mut self, session: SessionId, out: &mut Effects) {
+        let of: Vec<u64> = self
+            .messages
+            .iter()
+            .filter(|(_, (address, _))| address.session == session.into())
+            .map(|(n, _)| *n)
+            .collect();
+        of.into_iter().for_each(|number| self.remove(number, out));
+    }
+}
+
+/// The records of early messages start with this.
+const PREFIX: &str = "early/";
+
+fn key(number: u64) -> String {
+    format!("{PREFIX}{number:016x}")
+}
+
+/// Has `take` take a message, and then what was early and may fit now, again and again while something does.
+pub(crate) fn receive(
+    first: (Address, Bytes),
+    early: &mut Early,
+    out: &mut Effects,
+    mut take: impl FnMut(&Address, &Bytes, &mut Effects) -> Result<(), Stop>,
+) {
+    let mut next = VecDeque::from([(None, first.0, first.1)]);
+    while let Some((waited, address, payload)) = next.pop_front() {
+        if waited.is_some_and(|number| !early.messages.contains_key(&number)) {
+            continue;
+        }
+        let taken = take(&address, &payload, out);
+        match (waited, &taken) {
+            (Some(_), Err(Stop::Early)) => continue,
+            (Some(number), _) => early.remove(number, out),
+            (None, _) => {}
+        }
+        match taken {
+            Ok(()) => {
+                let waiting = early.waiting_for(&address);
+                next.extend(waiting.into_iter().map(|(number, address, payload)| (Some(number), address, payload)));
+            }
+            Err(stop) => settle(stop, address, payload, early, out),
+        }
+    }
+}
+
+/// Whether hospital or server lead a session on by messages of this kind.
+fn leads(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Announce
+            | Kind::Roster
+            | Kind::List
+            | Kind::Place
+            | Kind::PayloadKey
+            | Kind::Begin
+            | Kind::Cohort
+            | Kind::Open
+    )
+}
+
+/// Notes why a message was not taken, or keeps it if it is early.
+fn settle(stop: Stop, address: Address, payload: Bytes, early: &mut Early, out: &mut Effects) {
+    let Address { from, kind, .. } = address.clone();
+    match stop {
+        Stop::Early => early.keep(address, payload, out),
+        Stop::Fault(wrong) => out.event(Event::Fault(Fault { from, kind, wrong })),
+        Stop::Useless(why) => out.event(Event::Dropped { from, kind, why }),
+    }
+}

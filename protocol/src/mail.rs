@@ -1,0 +1,74 @@
+//! What every machine keeps beside its sessions: messages that came early, messages to be written again, and which
+//! sessions are over.
+
+use std::collections::BTreeSet;
+
+use crate::early::Early;
+use crate::id::SessionId;
+use crate::outbox::{Outbox, Settled};
+use crate::records::{Records, leftovers, over_key};
+use crate::step::{Effects, Event};
+
+/// A machine's mail.
+#[derive(Debug, Default)]
+pub(crate) struct Mail {
+    pub(crate) early: Early,
+    outbox: Outbox,
+    /// Sessions that ended: whoever writes their Announce again, after a restart too, opens nothing.
+    over: BTreeSet<SessionId>,
+    /// Keys of the store that belong to no session any longer.
+    leftovers: Vec<String>,
+    /// The machine was restored: what it wrote may never have been sent.
+    restored: bool,
+}
+
+impl Mail {
+    /// The mail as its store has it. A session of the store that is not live is over.
+    pub(crate) fn restore(store: &Records, is_live: impl Fn(SessionId) -> bool) -> Self {
+        let (over, mut leftovers) = leftovers(store, is_live);
+        let mut early = Early::restore(store);
+        let mut stale = Effects::default();
+        over.iter().for_each(|id| early.forget(*id, &mut stale));
+        leftovers.extend(stale.store.into_iter().map(|write| write.key));
+        Self { early, outbox: Outbox::restore(store), over, leftovers, restored: true }
+    }
+
+    pub(crate) fn is_over(&self, session: SessionId) -> bool {
+        self.over.contains(&session)
+    }
+
+    /// The sessions that are over.
+    pub(crate) fn over(&self) -> impl Iterator<Item = SessionId> + '_ {
+        self.over.iter().copied()
+    }
+
+    /// Whether what was written is to be written again, as this is the first call after a restart.
+    pub(crate) fn is_resumed(&mut self) -> bool {
+        std::mem::take(&mut self.restored)
+    }
+
+    /// Writes again what the rounds wrote, and forgets what belongs to no session.
+    pub(crate) fn again(&mut self, out: &mut Effects) {
+        self.leftovers.drain(..).for_each(|key| out.forget(key));
+        self.outbox.again(out);
+    }
+
+    /// Notes that this machine takes no part in a session; while it runs it will not look at it again.
+    pub(crate) fn ignore(&mut self, session: SessionId) {
+        self.over.insert(session);
+    }
+
+    /// Notes that a session ended.
+    pub(crate) fn end(&mut self, session: SessionId, out: &mut Effects) {
+        self.early.forget(session, out);
+        self.over.insert(session);
+        out.put(over_key(session), Vec::new());
+        out.settled.push(Settled::Session(session));
+        out.event(Event::Ended(session));
+    }
+
+    /// Keeps what is written with `out`: the last thing that is done to the effects of a call.
+    pub(crate) fn keep(&mut self, out: &mut Effects) {
+        self.outbox.keep(out);
+    }
+}

@@ -1,0 +1,173 @@
+//! What was stored is said, whatever happens between storing and sending, and a board that lost it gets it again
+//! (design section 6).
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use protocol::*;
+use support::*;
+
+/// A study of six with a committee of three of them, before its Announce.
+fn six() -> Study {
+    Build { marked: 6, ..Build::new(6, 3, 1) }.parties()
+}
+
+/// Starts `who` again, where it died, and lets what it says again take effect.
+fn revive(study: &mut Study, who: &Name) {
+    assert!(study.net.describe(who).is_empty(), "{who} did not die");
+    study.net.revive(who);
+    study.net.redeliver(who);
+    study.settle();
+}
+
+/// The set-up goes on as if nobody had died: nobody is out, for want of a message that was never sent.
+#[test]
+fn a_death_between_storing_and_sending_in_set_up_costs_nobody() {
+    for (who, kind) in [("server", Kind::Roster), ("server", Kind::Place), ("p0", Kind::Join), ("p0", Kind::Key)] {
+        let mut study = six();
+        study.net.kill_before_sending(&name(who), kind);
+        study.announce();
+        study.settle();
+        revive(&mut study, &name(who));
+        assert_eq!(study.ask(), study.sum(0..6), "{who} died before its {kind:?}");
+    }
+}
+
+/// An Announce that was stored is announced; a hospital that dies before it is no exception.
+#[test]
+fn a_hospital_that_dies_before_its_announce_opens_the_session_when_it_is_back() {
+    let mut study = six();
+    study.net.kill_before_sending(&name("hospital"), Kind::Announce);
+    study.announce();
+    assert_eq!(study.net.count(Kind::Announce), 0);
+    revive(&mut study, &name("hospital"));
+    assert_eq!(study.ask(), study.sum(0..6));
+}
+
+/// The server stored that this cohort was fixed, and told nobody: the hospital must learn of it, or nobody of the cohort
+/// could ever be asked again over this snapshot.
+#[test]
+fn a_cohort_that_was_fixed_and_never_sent_is_asked_again() {
+    let mut study = six();
+    study.announce();
+    study.settle();
+    study.net.kill_before_sending(&name("server"), Kind::Cohort);
+    assert!(matches!(study.ask(), End::Aborted(AbortReason::NoCohort)));
+    assert_eq!(study.net.count(Kind::Cohort), 0);
+    revive(&mut study, &name("server"));
+    assert_eq!(study.ask(), study.sum(0..6));
+    assert_eq!(study.begin().envelope.body::<message::Begin>().unwrap().same_as, Some(RoundNo(1)));
+}
+
+/// A Confirm that was stored is sent: without it this member would keep its round from opening.
+#[test]
+fn a_confirm_that_was_stored_is_sent() {
+    let mut study = six();
+    study.announce();
+    study.settle();
+    let member = study.committee()[0].clone();
+    study.net.kill_before_sending(&member, Kind::Confirm);
+    study.put(|_| {});
+    let died = member.clone();
+    study.until(move |net| net.describe(&died).is_empty());
+    revive(&mut study, &member);
+    let confirms = study.frames(Kind::Confirm);
+    assert!(confirms.iter().any(|(address, _)| address.from == member), "no Confirm of {member}");
+}
+
+/// A patient that declined says so, though it died on the way.
+#[test]
+fn a_decline_that_was_stored_is_sent() {
+    let mut study = six();
+    study.announce();
+    study.settle();
+    study.net.kill_before_sending(&p(5), Kind::Decline);
+    study.put(|ask| ask.snapshot = snapshot("unknown"));
+    let died = p(5);
+    study.until(move |net| net.describe(&died).is_empty());
+    revive(&mut study, &p(5));
+    assert_eq!(study.frames(Kind::Decline).iter().filter(|(address, _)| address.from == p(5)).count(), 1);
+}
+
+/// The hospital has its answer and dies before the receipts are out: they go out when it is back.
+#[test]
+fn receipts_are_sent_by_a_hospital_that_died_before_them() {
+    let mut study = six();
+    study.announce();
+    study.settle();
+    study.net.kill_before_sending(&name("hospital"), Kind::Result);
+    study.put(|_| {});
+    study.until(|net| net.describe(&name("hospital")).is_empty());
+    revive(&mut study, &name("hospital"));
+    let receipts =
+        study.net.events().iter().filter(|(_, event)| matches!(event, Event::Receipt { included: true, .. }));
+    assert_eq!(receipts.count(), 6);
+}
+
+/// Every party of a study.
+fn everybody() -> Vec<Name> {
+    [name("hospital"), name("server")].into_iter().chain((0..6).map(p)).collect()
+}
+
+/// A broker that lost all that it had acknowledged: once its parties are back, the board has it again under the same
+/// names, and whoever lost his messages gets them.
+#[test]
+fn a_board_that_lost_everything_gets_it_again() {
+    for kind in [Kind::Join, Kind::Roster, Kind::Key, Kind::Begin, Kind::Share, Kind::Held, Kind::Cohort, Kind::MaskSum]
+    {
+        let mut study = six();
+        study.announce();
+        study.put(|_| {});
+        study.until(|net| net.count(kind) > 0);
+        let before = study.net.board().clone();
+        study.net.lose_everything();
+        everybody().iter().for_each(|who| study.net.reconnect(who));
+        // What was read by all, in a part that is over, need not come again; what is written again is the same.
+        assert!(study.net.count(Kind::Announce) == 1 && study.net.count(kind) > 0, "{kind:?} is lost");
+        let mut again = study.net.board().iter().filter(|(address, _)| before.contains_key(address));
+        assert!(again.all(|(address, payload)| before[address] == *payload));
+        study.net.run();
+        assert_eq!(study.end(), study.sum(0..6), "lost at {kind:?}");
+    }
+}
+
+/// What is over is not written again: an outbox does not grow with the rounds.
+#[test]
+fn an_outbox_is_empty_after_each_round_but_for_the_last_word() {
+    let mut study = six();
+    study.announce();
+    study.settle();
+    for _ in 0..3 {
+        assert_eq!(study.ask(), study.sum(0..6));
+        for who in everybody() {
+            let store = study.net.store(&who).unwrap();
+            let kept = store.keys().filter(|key| key.starts_with("outbox/")).count();
+            assert_eq!(kept, usize::from(who == name("hospital")), "of {who}");
+        }
+    }
+}
+
+/// What came before what it continues was acknowledged to the board, and will not come again: it is stored.
+#[test]
+fn a_message_that_came_early_outlives_its_receiver() {
+    let mut study = six();
+    study.net.tamper(|delivery| if delivery.address.kind == Kind::List { vec![] } else { vec![delivery] });
+    study.announce();
+    study.settle();
+    let member = study.committee()[0].clone();
+    study.net.kill(&member);
+    study.net.revive(&member);
+    study.net.tamper(|delivery| vec![delivery]);
+    for (address, payload) in study.net.board().clone() {
+        if address.kind == Kind::List {
+            let To::One(receiver) = address.to.clone() else { panic!("a List to all") };
+            study.net.inject(memory::Delivery { receiver, address, payload, delay: 0 });
+        }
+    }
+    study.settle();
+    assert_eq!(study.ask(), study.sum(0..6));
+    let held: message::Held = study.newest(Kind::Held, &member).envelope.body().unwrap();
+    assert!(!held.held.is_empty());
+    let store = study.net.store(&member).unwrap();
+    assert!(!store.keys().any(|key| key.starts_with("early/")), "what was taken is forgotten");
+}
