@@ -10,7 +10,6 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::memory::Delivery;
 use protocol::message::{Begin, MaskSum};
 use protocol::*;
 use serde_bytes::ByteBuf;
@@ -82,9 +81,8 @@ fn run(c: u8, t: u8) -> Run {
     let mut run = Run { patients: n, sharing, modulus: 0, truth, masked, sums, single, held, cohorts };
     for (round, label) in [(1, 1), (2, 1), (3, 2)] {
         if round == 3 {
-            study.net.tamper(move |delivery: Delivery| {
-                let cut = delivery.address.kind == Kind::Share && delivery.address.from == p(n - 1);
-                if cut && delivery.receiver != name("server") { vec![] } else { vec![delivery] }
+            study.cut(move |d| {
+                d.address.kind == Kind::Share && d.address.from == p(n - 1) && d.receiver != name("server")
             });
         }
         let expected = if round == 3 { 0..n - 1 } else { 0..n };

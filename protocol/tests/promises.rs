@@ -159,10 +159,7 @@ fn a_question_over_foreign_columns_or_scale_is_declined() {
 #[test]
 fn everybody_gets_a_receipt_that_says_whether_it_is_in() {
     let mut study = Build::new(6, 4, 1).start();
-    study.net.tamper(|delivery| {
-        let cut = delivery.address.kind == Kind::Share && delivery.address.from == p(5);
-        if cut { vec![] } else { vec![delivery] }
-    });
+    study.cut(|d| d.address.kind == Kind::Share && d.address.from == p(5));
     assert_eq!(study.ask(), study.sum(0..5));
     let receipts: Vec<(Name, u32, bool)> = study
         .net
@@ -288,10 +285,7 @@ fn past_rounds_stay_closed_to_a_later_break_in() {
 #[test]
 fn a_member_that_missed_the_cohort_wipes_its_seal_key_with_the_result() {
     let mut study = Build::new(5, 4, 1).start();
-    study.net.tamper(|delivery| {
-        let cut = delivery.address.kind == Kind::Cohort && delivery.receiver == p(0);
-        if cut { vec![] } else { vec![delivery] }
-    });
+    study.cut(|d| among(d, Kind::Cohort, &[0]));
     assert_eq!(study.ask(), study.sum(0..5));
     assert_eq!(study.stored_bytes(&p(0), "seal"), None);
 }
