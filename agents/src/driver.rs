@@ -17,6 +17,7 @@ use protocol::{
 use rand::TryRng as _;
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::faults::Faults;
 use crate::store::Store;
 
 /// The most bytes that one agent has on their way to the board: two chunks.
@@ -95,6 +96,7 @@ pub struct Driver<M> {
     /// Counts how often the broker was lost.
     losses: watch::Receiver<u64>,
     store: Store,
+    faults: Faults,
     way: Way,
     back: mpsc::UnboundedReceiver<anyhow::Result<Back>>,
     give_back: mpsc::UnboundedSender<anyhow::Result<Back>>,
@@ -122,7 +124,19 @@ impl<M: Machine> Driver<M> {
         let (give_back, back) = mpsc::unbounded_channel();
         let way = Way::start(board.clone(), give_back.clone());
         let losses = board.losses();
-        Ok(Self { name, machine, board, inbox, losses, store, way, back, give_back, wake: Some(now()) })
+        Ok(Self {
+            name,
+            machine,
+            board,
+            inbox,
+            losses,
+            store,
+            faults: Faults::default(),
+            way,
+            back,
+            give_back,
+            wake: Some(now()),
+        })
     }
 
     /// Waits for something to take. Cancel safe: dropping the future loses nothing.
@@ -239,9 +253,18 @@ impl<M: Machine> Driver<M> {
             self.run(id, job);
         }
         for event in &effects.events {
-            tracing::debug!(party = %self.name, ?event);
+            self.log(event);
         }
         Ok(effects.events)
+    }
+
+    fn log(&mut self, event: &Event) {
+        tracing::debug!(party = %self.name, ?event);
+        if let Event::Fault(fault) = event
+            && let Some(line) = self.faults.line(fault)
+        {
+            tracing::warn!("{}: {line}", self.name);
+        }
     }
 
     fn read(&self, address: Address) {

@@ -14,6 +14,7 @@ mod connect;
 mod driver;
 mod enrol;
 mod exit;
+mod faults;
 mod home;
 mod input;
 mod labels;

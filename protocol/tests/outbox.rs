@@ -14,7 +14,7 @@ fn six() -> Study {
 
 /// Starts `who` again, where it died, and lets what it says again take effect.
 fn revive(study: &mut Study, who: &Name) {
-    assert!(study.net.describe(who).is_empty(), "{who} did not die");
+    assert!(study.net.me(who).is_some() && study.net.describe(who).is_empty(), "{who} did not die");
     study.net.revive(who);
     study.net.redeliver(who);
     study.settle();
@@ -23,12 +23,13 @@ fn revive(study: &mut Study, who: &Name) {
 /// The set-up goes on as if nobody had died: nobody is out, for want of a message that was never sent.
 #[test]
 fn a_death_between_storing_and_sending_in_set_up_costs_nobody() {
-    for (who, kind) in [("server", Kind::Roster), ("server", Kind::Place), ("p0", Kind::Join), ("p0", Kind::Key)] {
+    let server = name("server");
+    for (who, kind) in [(&server, Kind::Roster), (&server, Kind::Place), (&p(0), Kind::Join), (&p(0), Kind::Key)] {
         let mut study = six();
-        study.net.kill_before_sending(&name(who), kind);
+        study.net.kill_before_sending(who, kind);
         study.announce();
         study.settle();
-        revive(&mut study, &name(who));
+        revive(&mut study, who);
         assert_eq!(study.ask(), study.sum(0..6), "{who} died before its {kind:?}");
     }
 }

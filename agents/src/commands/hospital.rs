@@ -280,7 +280,6 @@ fn tell(event: &Event) {
         Event::Round { round, .. } => note!("round {round}: asked"),
         Event::Cohort { round, count } => note!("round {round}: cohort of {count} fixed"),
         Event::Confirmed { round, count } => note!("round {round}: {count} confirmed"),
-        Event::Fault(fault) => tracing::warn!("{fault}"),
         _ => {}
     }
 }

@@ -10,7 +10,7 @@ use protocol::{Event, Name, Patient, PlanError, Record, Scale, Schema, Snapshot}
 use super::server::me;
 use crate::cli::{PatientArgs, PatientsArgs};
 use crate::connect::{Way, connect};
-use crate::driver::{Driver, moment, now};
+use crate::driver::{Driver, moment};
 use crate::enrol::enrol;
 use crate::exit::usage;
 use crate::home::Home;
@@ -266,7 +266,6 @@ fn tell(name: &Name, event: &Event) {
         Event::Aborted { session, round, reason, .. } => {
             note!("session {}, round {round}: aborted: {reason}", session.short());
         }
-        Event::Fault(fault) => tracing::warn!("{name}: {fault}"),
         _ => {}
     }
 }

@@ -61,7 +61,6 @@ fn tell(event: &Event) {
         Event::Round { session, round } => note!("session {}, round {round}: began", session.short()),
         Event::Cohort { round, count } => note!("round {round}: cohort of {count} fixed"),
         Event::Ended(session) => note!("session {}: over", session.short()),
-        Event::Fault(fault) => tracing::warn!("{fault}"),
         _ => {}
     }
 }

@@ -1,6 +1,6 @@
 //! The secrets that stand in stores.
 
-use std::collections::BTreeMap;
+use protocol::Records;
 
 use super::{Study, name, p};
 
