@@ -180,6 +180,14 @@ pub enum PlanError {
         /// How many are expected.
         patients: u32,
     },
+    /// No server, too many, or one named twice.
+    #[error("{servers} servers are named: a session takes from 1 to {most} different ones")]
+    Servers {
+        /// How many are named.
+        servers: usize,
+        /// The most there can be.
+        most: usize,
+    },
     /// k below 2: a sum over one patient is that patient's value.
     #[error("--min-cohort {0} would open the value of a single patient: use 2 or more")]
     CohortOfOne(u32),
@@ -216,9 +224,6 @@ pub enum PlanError {
         /// What it was.
         seconds: u32,
     },
-    /// This release runs one server.
-    #[error("{0} servers named: a session takes exactly one")]
-    Servers(usize),
     /// No such session, or one that ended.
     #[error("session {0} is not open here: `ward hospital sum --new` opens one")]
     NoSession(String),

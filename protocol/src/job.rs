@@ -45,8 +45,8 @@ pub enum Job {
     },
     /// server: add chunks to, or take them out of, one chunk of the sum.
     Fold {
-        /// Which chunk of the sum.
-        chunk: u32,
+        /// Which chunk of the sum, counted among those of the server.
+        at: usize,
         /// The sum so far.
         sum: Lanes,
         /// Its ring.
@@ -136,8 +136,8 @@ pub enum Outcome {
     },
     /// The sum of a chunk after folding.
     Folded {
-        /// Which chunk.
-        chunk: u32,
+        /// Which chunk, counted among those of the server.
+        at: usize,
         /// The sum now.
         sum: Lanes,
     },
@@ -195,8 +195,8 @@ impl Job {
                 None => Outcome::Unfit,
             },
             Job::Identify { bytes } => Outcome::Identified { digest: kdf::chunk_digest(&bytes), bytes },
-            Job::Fold { chunk, sum, ring, add, subtract } => {
-                fold(chunk, sum, ring, &add, &subtract).unwrap_or(Outcome::Unfit)
+            Job::Fold { at, sum, ring, add, subtract } => {
+                fold(at, sum, ring, &add, &subtract).unwrap_or(Outcome::Unfit)
             }
             Job::Pack { sums, ring } => {
                 let chunks: Vec<Bytes> = sums.iter().map(|sum| Bytes::from(sum.pack(ring))).collect();
@@ -236,14 +236,14 @@ fn mask_vector(vector: &SecretVector, chunks: &Chunks, root: &Root, begin: Diges
     Some(Outcome::Masked { chunks: packed, digests, seeds })
 }
 
-fn fold(chunk: u32, mut sum: Lanes, ring: Ring, add: &[Bytes], subtract: &[Bytes]) -> Option<Outcome> {
+fn fold(at: usize, mut sum: Lanes, ring: Ring, add: &[Bytes], subtract: &[Bytes]) -> Option<Outcome> {
     for bytes in add {
         sum.add_packed(ring, bytes).ok()?;
     }
     for bytes in subtract {
         sum.sub_packed(ring, bytes).ok()?;
     }
-    Some(Outcome::Folded { chunk, sum })
+    Some(Outcome::Folded { at, sum })
 }
 
 fn expand(chunk: u32, chunks: &Chunks, keys: &[StreamKey]) -> Outcome {

@@ -75,7 +75,7 @@
 //!     threshold: None,
 //!     min_cohort: None,
 //!     candidates: vec![],
-//!     server: "server".parse()?,
+//!     servers: vec!["server".parse()?],
 //!     payloads: false,
 //!     join_seconds: 30,
 //!     not_after: study.now().plus_seconds(86_400),
@@ -129,6 +129,7 @@ mod seal;
 mod secret;
 mod server;
 mod session;
+mod shards;
 mod sharing;
 mod step;
 mod task;
@@ -146,7 +147,7 @@ pub use kdf::chunk_digest;
 pub use mask::*;
 pub use patient::{OfferError, Patient, StoreError};
 pub use places::Places;
-pub use plan::{Ask, MOST_PATIENTS, Plan, Settings};
+pub use plan::{Ask, MOST_PATIENTS, MOST_SERVERS, Plan, Settings};
 pub use records::Records;
 pub use ring::*;
 pub use seal::*;

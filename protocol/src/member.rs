@@ -21,7 +21,7 @@ use crate::places::Places;
 use crate::records::{Records, session_key};
 use crate::seal::{self, SealSecret};
 use crate::secret::Root;
-use crate::session::{Asked, Fixed, Joined, Lineup, Pieces, Rules, place_of, read_list, store_list};
+use crate::session::{Asked, Fixed, Joined, Lineup, Pieces, Rules, place_of, read_list};
 use crate::step::Event;
 use crate::wire::{self, Frame};
 use hold::Holdings;
@@ -115,8 +115,7 @@ impl Member {
 
     fn on_list(&mut self, frame: &Frame, rules: &Rules, desk: &mut MemberDesk<'_>) -> Result<(), Stop> {
         let Listing::Partial(pieces) = &mut self.listing else { return Err(Stop::Useless("the list is known")) };
-        if let Some(joined) = pieces.take(frame, rules, &self.lineup, desk.me, desk.now)? {
-            desk.out.put(session_key(rules.session, "list"), store_list(&joined));
+        if let Some(joined) = pieces.take(frame, rules, &self.lineup, desk)? {
             if let Some(secret) = &self.secret {
                 desk.out.put(session_key(rules.session, "seal"), secret.expose().to_vec());
             }

@@ -1,5 +1,7 @@
 //! Plans: settings that were checked before anything starts.
 
+use std::collections::BTreeSet;
+
 use crate::decimal::Scale;
 use crate::error::PlanError;
 use crate::id::{Name, Snapshot, Time};
@@ -11,6 +13,9 @@ use crate::task::Question;
 /// The most patients of a session: what is said of all of them at once must fit a message.
 pub const MOST_PATIENTS: u32 = 10_000;
 
+/// The most servers of a session.
+pub const MOST_SERVERS: usize = 16;
+
 /// The rules of a session to open: they fit together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -19,7 +24,7 @@ pub struct Plan {
     pub(crate) min_cohort: u32,
     pub(crate) expect: u32,
     pub(crate) candidates: Vec<Name>,
-    pub(crate) server: Name,
+    pub(crate) servers: Vec<Name>,
     pub(crate) payloads: bool,
     pub(crate) join_seconds: u32,
     pub(crate) not_after: Time,
@@ -40,8 +45,8 @@ pub struct Settings {
     pub min_cohort: Option<u32>,
     /// Who may sit on the committee; nobody named means every marked patient.
     pub candidates: Vec<Name>,
-    /// The server.
-    pub server: Name,
+    /// The servers, in the order of their parts: the first fixes the cohort.
+    pub servers: Vec<Name>,
     /// Whether questions carry a payload.
     pub payloads: bool,
     /// How long joins stay open, in seconds.
@@ -73,9 +78,13 @@ impl Plan {
         if expect > MOST_PATIENTS {
             return Err(PlanError::TooManyPatients { patients: expect });
         }
+        let different: BTreeSet<&Name> = settings.servers.iter().collect();
+        if !(1..=MOST_SERVERS).contains(&settings.servers.len()) || different.len() != settings.servers.len() {
+            return Err(PlanError::Servers { servers: settings.servers.len(), most: MOST_SERVERS });
+        }
         check_seconds("join_seconds", settings.join_seconds)?;
-        let Settings { study, candidates, server, payloads, join_seconds, not_after, .. } = settings;
-        Ok(Self { study, sharing, min_cohort, expect, candidates, server, payloads, join_seconds, not_after })
+        let Settings { study, candidates, servers, payloads, join_seconds, not_after, .. } = settings;
+        Ok(Self { study, sharing, min_cohort, expect, candidates, servers, payloads, join_seconds, not_after })
     }
 
     /// The committee's size and threshold.

@@ -1,18 +1,22 @@
 //! What the messages of a set-up establish, once checked: the rules, the roster and the list of who joined.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::chunks::Chunks;
-use crate::desk::{Me, Stop, identify, rule};
+use crate::desk::{Desk, Me, Stop, identify, rule};
 use crate::error::Wrong;
 use crate::id::{Dates, Digest, Identity, Kind, Name, Place, Role, RoundNo, SessionId, Time};
 use crate::kdf;
 use crate::merkle;
 use crate::message::{Announce, Begin, Cohort, Confirm, Join, List, Roster};
-use crate::plan::MOST_PATIENTS;
+use crate::plan::{MOST_PATIENTS, MOST_SERVERS};
+use crate::records::{Records, session_key};
 use crate::seal::SealKey;
 use crate::sharing::Block;
+use crate::step::Effects;
 use crate::wire::{self, Frame, Signed};
 
 /// Length of a join or round time, in seconds: at least 1, at most a day.
@@ -52,8 +56,9 @@ impl Rules {
 
     fn check(&self) -> Result<(), Stop> {
         let Announce { min_cohort, expect, servers, join_seconds, sharing, .. } = &self.announce;
-        if servers.len() != 1 {
-            return Err(rule("a session takes exactly one server"));
+        let names: BTreeSet<&Name> = servers.iter().collect();
+        if !(1..=MOST_SERVERS).contains(&servers.len()) || names.len() != servers.len() {
+            return Err(rule("a session takes from 1 to 16 different servers"));
         }
         if *min_cohort < 2 || expect < min_cohort || *expect < u32::from(sharing.committee()) {
             return Err(rule(
@@ -67,6 +72,11 @@ impl Rules {
             return Err(rule("join_seconds must be from 1 to 86400"));
         }
         Ok(())
+    }
+
+    /// Which of the servers `name` is, counted from 0.
+    pub(crate) fn server_index(&self, name: &Name) -> Option<usize> {
+        self.announce.servers.iter().position(|server| server == name)
     }
 
     /// The first server: it makes the Roster and fixes the cohort.
@@ -375,7 +385,7 @@ pub(crate) fn sum_info(session: SessionId, round: RoundNo, member: &Name, open: 
     kdf::digest("ward/1 mask sum info", &parts).0.to_vec()
 }
 
-/// Collects the pieces of the list of all Joins.
+/// Collects the pieces of the list of all Joins; each is stored as it comes, until the list is whole.
 #[derive(Debug, Default)]
 pub(crate) struct Pieces {
     pieces: BTreeMap<u32, Vec<Joined>>,
@@ -385,15 +395,28 @@ impl Pieces {
     /// The most pieces a list may have.
     const MOST: u32 = 1 << 14;
 
-    /// Takes one piece; the whole list once it is complete and is the one that the Roster commits to.
-    pub(crate) fn take(
+    /// Takes one piece; the whole list, stored, once it is complete and is the one that the Roster commits to.
+    pub(crate) fn take<T>(
         &mut self,
         frame: &Frame,
         rules: &Rules,
         lineup: &Lineup,
-        me: &Me,
-        now: Time,
+        desk: &mut Desk<'_, T>,
     ) -> Result<Option<Vec<Joined>>, Stop> {
+        let list = self.add(frame, rules, lineup, desk.me, Dates::At(desk.now))?;
+        if self.pieces.len() < list.pieces as usize {
+            desk.out.put(piece_key(rules.session, list.piece), frame.signed().frame(&frame.attachment).to_vec());
+            return Ok(None);
+        }
+        let (numbers, joined): (Vec<u32>, Vec<Vec<Joined>>) = std::mem::take(&mut self.pieces).into_iter().unzip();
+        numbers.into_iter().for_each(|number| desk.out.forget(piece_key(rules.session, number)));
+        let whole: Vec<Joined> = joined.into_iter().flatten().collect();
+        lineup.check_list(&whole, rules)?;
+        desk.out.put(session_key(rules.session, "list"), store_list(&whole));
+        Ok(Some(whole))
+    }
+
+    fn add(&mut self, frame: &Frame, rules: &Rules, lineup: &Lineup, me: &Me, dates: Dates) -> Result<List, Stop> {
         frame.verify(&lineup.servers[0])?;
         let list: List = frame.envelope.body()?;
         if list.roster != lineup.digest || list.piece >= list.pieces || list.pieces > Self::MOST {
@@ -403,18 +426,33 @@ impl Pieces {
             return Err(Wrong::Unnamed.into());
         }
         let signed: Vec<Signed> = wire::decode(&frame.attachment, "list of joins")?;
-        let mut joined = Vec::new();
-        for one in &signed {
-            joined.push(Joined::read(&one.open()?, rules, me, Dates::At(now))?);
-        }
+        let joined =
+            signed.iter().map(|one| Joined::read(&one.open()?, rules, me, dates)).collect::<Result<_, Stop>>()?;
         self.pieces.insert(list.piece, joined);
-        if self.pieces.len() < list.pieces as usize {
-            return Ok(None);
-        }
-        let whole: Vec<Joined> = std::mem::take(&mut self.pieces).into_values().flatten().collect();
-        lineup.check_list(&whole, rules)?;
-        Ok(Some(whole))
+        Ok(list)
     }
+
+    /// The pieces that the store has.
+    pub(crate) fn restore(rules: &Rules, lineup: &Lineup, me: &Me, store: &Records) -> Self {
+        let mut pieces = Self::default();
+        let prefix = session_key(rules.session, "piece/");
+        for (_, value) in store.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix)) {
+            if let Ok(frame) = Frame::decode(&Bytes::copy_from_slice(value)) {
+                // A piece that cannot be read again is one that never came.
+                let _ = pieces.add(&frame, rules, lineup, me, Dates::Checked);
+            }
+        }
+        pieces
+    }
+
+    /// Forgets the pieces that are stored.
+    pub(crate) fn wipe(&self, session: SessionId, out: &mut Effects) {
+        self.pieces.keys().for_each(|number| out.forget(piece_key(session, *number)));
+    }
+}
+
+fn piece_key(session: SessionId, number: u32) -> String {
+    session_key(session, &format!("piece/{number}"))
 }
 
 /// The list of who joined, as a store keeps it.

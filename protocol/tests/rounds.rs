@@ -141,7 +141,7 @@ fn the_story_of_alice_bob_charlie_and_dave() {
             threshold: None,
             min_cohort: None,
             candidates: vec![],
-            server: name("server"),
+            servers: vec![name("server")],
             payloads: false,
             join_seconds: 30,
             not_after,
@@ -240,4 +240,49 @@ proptest! {
         let expected = (0..3).map(|j| rows.iter().map(|row| row[j]).sum()).collect();
         prop_assert_eq!(study.ask_with(|ask| ask.snapshot = snapshot("2")), End::Opened(expected));
     }
+}
+
+/// Any number of servers gives the same answer, over vectors of one chunk and of many, and whoever drops.
+#[test]
+fn the_sum_is_the_same_for_any_number_of_servers() {
+    for (d, servers) in [(1, 1), (1, 3), (300_000, 1), (300_000, 2), (300_000, 3), (300_000, 5)] {
+        let mut study = Build { servers, min_cohort: 4, ..Build::new(8, 5, 1) }.wide(d).start();
+        assert_eq!(study.ask(), study.sum(0..8), "{servers} servers, {d} coordinates");
+        study.net.kill(&p(7));
+        study.ask_with(|ask| ask.enough = Some(7));
+        assert!(matches!(study.end(), End::Aborted(AbortReason::TooFewShared { .. })), "the same people or nobody");
+        study.net.offer(&p(0), &snapshot("2"), study.build.record(0)).unwrap();
+        for i in 1..7 {
+            study.net.offer(&p(i), &snapshot("2"), study.build.record(i)).unwrap();
+        }
+        assert_eq!(study.ask_with(|ask| ask.snapshot = snapshot("2")), study.sum(0..7));
+    }
+}
+
+/// A vector of which one server lacks a chunk is in nobody's sum, also where the others have added theirs already.
+#[test]
+fn a_vector_that_one_server_lacks_is_taken_out_at_all() {
+    let mut study = Build { servers: 3, min_cohort: 4, ..Build::new(8, 5, 1) }.wide(300_000).start();
+    study.net.tamper(|delivery| {
+        let lost =
+            delivery.address.kind == Kind::Chunk && delivery.address.from == p(7) && delivery.receiver == server(1);
+        if lost { vec![] } else { vec![delivery] }
+    });
+    assert_eq!(study.ask(), study.sum(0..7));
+    assert_eq!(study.faults(), []);
+}
+
+/// Every server may die between storing and sending what it says in set-up; another one than the first, too.
+#[test]
+fn another_server_that_dies_in_set_up_comes_back() {
+    let mut study = Build { servers: 2, ..Build::new(5, 5, 1) }.wide(300_000).parties();
+    study.net.kill_before_sending(&server(1), Kind::Join);
+    study.announce();
+    study.settle();
+    assert_eq!(study.net.count(Kind::Roster), 0, "the Roster waits for all servers");
+    study.net.revive(&server(1));
+    study.settle();
+    study.net.kill(&server(1));
+    study.net.revive(&server(1));
+    assert_eq!(study.ask(), study.sum(0..5));
 }

@@ -18,6 +18,7 @@ use crate::outbox::Settled;
 use crate::seal::SealSecret;
 use crate::secret::Root;
 use crate::session::{Asked, Fixed, Lineup, Rules, read_confirm, sum_info};
+use crate::shards::Shard;
 use crate::step::{Answer, Event};
 use crate::wire::{self, Frame, Signed};
 
@@ -60,9 +61,9 @@ pub(super) struct Round {
 }
 
 impl Round {
-    pub(super) fn new(asked: Asked, root: Root, secret: Arc<SealSecret>, last: bool) -> Self {
-        let (confirms, refusals) = (BTreeMap::new(), BTreeMap::new());
-        Self { asked, root, secret, last, confirms, refusals, masked: Masked::default(), stage: Stage::Asking }
+    pub(super) fn new(asked: Asked, root: Root, secret: Arc<SealSecret>, last: bool, servers: usize) -> Self {
+        let (confirms, refusals, masked) = (BTreeMap::new(), BTreeMap::new(), Masked::new(servers));
+        Self { asked, root, secret, last, confirms, refusals, masked, stage: Stage::Asking }
     }
 
     fn pen<'a>(&'a self, session: SessionId, me: &'a Me) -> Pen<'a> {
@@ -125,7 +126,7 @@ impl Round {
     /// Adds everything up, once every block is covered exactly once and the masked sum is here.
     fn add_up(&mut self, lineup: &Lineup, rules: &Rules, desk: &mut HospitalDesk<'_>) {
         let Stage::Opening(opening) = &mut self.stage else { return };
-        let (Some(masked), false) = (self.masked.chunks(), opening.adding) else { return };
+        let (Some(masked), false) = (self.masked.chunks(&self.asked.chunks), opening.adding) else { return };
         let Some(cover) = opening.sums.cover() else { return };
         opening.adding = true;
         let sealed = cover.into_iter().map(|(open, seat, sum)| {
@@ -181,6 +182,12 @@ impl Open {
         }
     }
 
+    /// Which of the servers this is.
+    fn server(&self, name: &Name) -> Result<usize, Stop> {
+        let index = self.lineup.servers.iter().position(|server| server.name == *name);
+        Ok(index.ok_or(Wrong::NotItsRole)?)
+    }
+
     fn parts(&mut self) -> Result<(&mut Round, &Lineup), Stop> {
         match &mut self.round {
             Some(round) => Ok((round, &self.lineup)),
@@ -226,7 +233,8 @@ impl Open {
         if let Some(seat) = self.lineup.seat_of(&frame.envelope.from) {
             return self.on_member_refuse(frame, seat, refuse, rules, desk);
         }
-        frame.verify(&self.lineup.servers[0])?;
+        let server = self.server(&frame.envelope.from)?;
+        frame.verify(&self.lineup.servers[server])?;
         let (round, _) = self.parts()?;
         let snapshot = round.asked.begin.snapshot.clone();
         if frame.envelope.after != round.asked.digest {
@@ -234,7 +242,7 @@ impl Open {
         }
         let last = round.last;
         let (reason, advice) = match refuse {
-            Refuse::TooFewShared { shared, needed, declined, missing, silent } => {
+            Refuse::TooFewShared { shared, needed, declined, missing, silent } if server == 0 => {
                 let advice = [self.explain(&declined, &snapshot), self.explain_silence(&missing, &silent)];
                 let advice: Vec<String> = advice.into_iter().filter(|words| !words.is_empty()).collect();
                 (AbortReason::TooFewShared { shared, needed }, advice.join(". "))
@@ -295,17 +303,19 @@ impl Open {
     }
 
     fn on_masked_sum(&mut self, frame: &Frame, rules: &Rules, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
+        let server = self.server(&frame.envelope.from)?;
         let (round, lineup) = self.parts()?;
-        frame.verify(&lineup.servers[0])?;
+        frame.verify(&lineup.servers[server])?;
         let fixed = round.fixed().ok_or(Stop::Early)?;
         let sum: MaskedSum = frame.envelope.body()?;
-        if frame.envelope.after != fixed.digest || sum.chunks.len() != round.asked.chunks.count() as usize {
+        let shard = Shard::new(server, lineup.servers.len());
+        if frame.envelope.after != fixed.digest || sum.chunks.len() != shard.count(&round.asked.chunks) {
             return Err(rule("a MaskedSum of another cohort or shape"));
         }
-        if !round.masked.expect(sum.chunks) {
+        if !round.masked.expect(server, sum.chunks) {
             return Err(Stop::Fault(Wrong::Equivocation));
         }
-        if round.asked.chunks.count() == 1 {
+        if shard.rides(&round.asked.chunks) {
             let bytes = frame.attachment.clone();
             let ticket = Ticket { session: rules.session, round: round.asked.round, work: Work::Identify };
             desk.run(ticket, Job::Identify { bytes });
@@ -348,7 +358,7 @@ impl Open {
         session: SessionId,
         desk: &mut HospitalDesk<'_>,
     ) -> Result<(), Stop> {
-        if self.lineup.servers[0].name != address.from && self.lineup.seat_of(&address.from).is_none() {
+        if self.server(&address.from).is_err() && self.lineup.seat_of(&address.from).is_none() {
             return Err(Wrong::NotItsRole.into());
         }
         let round = self.current(address.round)?;
@@ -367,8 +377,8 @@ impl Open {
                     taken |= opening.sums.take(digest, &bytes);
                 }
                 if !taken {
-                    // Each member and the server may be one sum ahead of the messages that name its pieces.
-                    let senders = rules.announce.sharing.committee() as usize + 1;
+                    // Each member and server may be one sum ahead of the messages that name its pieces.
+                    let senders = usize::from(rules.announce.sharing.committee()) + rules.announce.servers.len();
                     round.masked.keep(digest, bytes, senders * round.asked.chunks.count() as usize);
                 }
                 let Ok((round, lineup)) = self.parts() else { return };
@@ -468,9 +478,7 @@ impl Open {
                 let silent = opening.sums.silent().into_iter();
                 let mut missing: Vec<Name> =
                     silent.map(|seat| lineup.seats[usize::from(seat)].identity.name.clone()).collect();
-                if round.masked.chunks().is_none() {
-                    missing.push(lineup.servers[0].name.clone());
-                }
+                missing.extend(round.masked.missing().map(|server| lineup.servers[server].name.clone()));
                 self.abort(AbortReason::SumsMissing { missing }, String::new(), last, rules, desk);
             }
             // While the sums are being added nothing more is asked for.

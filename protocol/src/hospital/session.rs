@@ -21,7 +21,7 @@ use crate::plan::{Ask, Plan};
 use crate::records::{Records, session_key};
 use crate::seal::{SealError, SealKey, SealSecret, SumSealer};
 use crate::secret::{Root, SessionRandomness};
-use crate::session::{Asked, Joined, Lineup, Pieces, Rules, read_list, store_list};
+use crate::session::{Asked, Joined, Lineup, Pieces, Rules, read_list};
 use crate::step::Event;
 use crate::wire::{self, Frame, Signed};
 
@@ -113,7 +113,7 @@ impl Session {
             min_cohort: plan.min_cohort,
             expect: plan.expect,
             candidates: plan.candidates.clone(),
-            servers: vec![plan.server.clone()],
+            servers: plan.servers.clone(),
             payloads: plan.payloads,
             join_seconds: plan.join_seconds,
             not_after: plan.not_after.0,
@@ -230,8 +230,7 @@ impl Session {
             Stage::Listing(lineup, pieces) => (lineup, pieces),
             Stage::Open(_) => return Err(Stop::Useless("the list is known")),
         };
-        let Some(joined) = pieces.take(frame, &self.rules, lineup, desk.me, desk.now)? else { return Ok(()) };
-        desk.out.put(session_key(self.rules.session, "list"), store_list(&joined));
+        let Some(joined) = pieces.take(frame, &self.rules, lineup, desk)? else { return Ok(()) };
         let open = Open {
             lineup: (**lineup).clone(),
             joined,
@@ -358,7 +357,7 @@ impl Session {
         open.save(self.rules.session, desk);
         desk.out.send.push(pen.post(Kind::Begin, &signed, To::All, &[]));
         desk.out.event(Event::Round { session: self.rules.session, round: number });
-        open.round = Some(Round::new(asked, root, self.secret.clone(), ask.last));
+        open.round = Some(Round::new(asked, root, self.secret.clone(), ask.last, open.lineup.servers.len()));
         Ok(())
     }
 
@@ -407,6 +406,9 @@ impl Session {
         for what in ["state", "roster", "list", "rounds"] {
             desk.out.forget(session_key(self.rules.session, what));
         }
+        if let Stage::Listing(_, pieces) = &self.stage {
+            pieces.wipe(self.rules.session, desk.out);
+        }
     }
 
     fn save(&self, desk: &mut HospitalDesk<'_>) {
@@ -441,7 +443,10 @@ impl Session {
                 let (last, past, begun) = wire::decode(rounds, "rounds").ok()?;
                 Stage::Open(Box::new(Open { lineup, joined, past, begun, last, round: None, ended: false }))
             }
-            (Some(lineup), ..) => Stage::Listing(Box::new(lineup), Pieces::default()),
+            (Some(lineup), ..) => {
+                let pieces = Pieces::restore(&rules, &lineup, me, store);
+                Stage::Listing(Box::new(lineup), pieces)
+            }
         };
         let session = Self {
             announce: stored.announce.clone(),

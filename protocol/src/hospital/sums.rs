@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use crate::chunks::CHUNK_BYTES;
+use crate::chunks::{CHUNK_BYTES, Chunks};
 use crate::id::Digest;
 use crate::job::SealedSum;
 use crate::message::MaskSum;
 use crate::seal::TAG_BYTES;
+use crate::shards::Shard;
 use crate::wire;
 
 /// Pieces that are known by digest, in order, and fill up as they arrive.
@@ -38,31 +39,36 @@ impl Pieces {
 /// The largest piece of a sum: a chunk, sealed.
 const LARGEST_PIECE: usize = CHUNK_BYTES + TAG_BYTES;
 
-/// The server's sum of masked vectors.
-#[derive(Debug, Default)]
+/// The servers' sums of masked vectors, each of its own chunks.
+#[derive(Debug)]
 pub(super) struct Masked {
-    pieces: Option<Pieces>,
+    /// By server.
+    parts: Vec<Option<Pieces>>,
     /// Chunks that came before the message that names them.
     loose: BTreeMap<Digest, Bytes>,
 }
 
 impl Masked {
-    /// The server says which chunks its sum has; false where it said otherwise before.
-    pub(super) fn expect(&mut self, digests: Vec<Digest>) -> bool {
-        if let Some(known) = &self.pieces {
+    pub(super) fn new(servers: usize) -> Self {
+        Self { parts: (0..servers).map(|_| None).collect(), loose: BTreeMap::new() }
+    }
+
+    /// A server says which chunks its sum has; false where it said otherwise before.
+    pub(super) fn expect(&mut self, server: usize, digests: Vec<Digest>) -> bool {
+        if let Some(known) = &self.parts[server] {
             return known.0.iter().map(|(digest, _)| digest).eq(&digests);
         }
         let mut pieces = Pieces::new(digests);
         for (digest, bytes) in &self.loose {
             pieces.take(*digest, bytes);
         }
-        self.pieces = Some(pieces);
+        self.parts[server] = Some(pieces);
         true
     }
 
-    /// Takes a chunk, if the server named it.
+    /// Takes a chunk, if a server named it.
     pub(super) fn take(&mut self, digest: Digest, bytes: &Bytes) -> bool {
-        self.pieces.as_mut().is_some_and(|pieces| pieces.take(digest, bytes))
+        self.parts.iter_mut().flatten().fold(false, |named, part| part.take(digest, bytes) | named)
     }
 
     /// Keeps a chunk that nobody has named yet; at most `most` of them.
@@ -77,9 +83,21 @@ impl Masked {
         self.loose.get(&digest).cloned()
     }
 
-    /// All chunks, once they are here.
-    pub(super) fn chunks(&self) -> Option<Vec<Bytes>> {
-        self.pieces.as_ref().and_then(Pieces::whole)
+    /// The servers whose part is not here.
+    pub(super) fn missing(&self) -> impl Iterator<Item = usize> + '_ {
+        let whole = |part: &Option<Pieces>| part.as_ref().is_some_and(|part| part.whole().is_some());
+        self.parts.iter().enumerate().filter(move |(_, part)| !whole(part)).map(|(server, _)| server)
+    }
+
+    /// All chunks in the order of the vector, once they are here.
+    pub(super) fn chunks(&self, chunks: &Chunks) -> Option<Vec<Bytes>> {
+        let mut all = vec![Bytes::new(); chunks.count() as usize];
+        for (part, shard) in self.parts.iter().zip(Shard::all(self.parts.len())) {
+            for (chunk, bytes) in shard.chunks(chunks).zip(part.as_ref()?.whole()?) {
+                all[chunk as usize] = bytes;
+            }
+        }
+        Some(all)
     }
 }
 

@@ -16,7 +16,8 @@ use crate::records::session_key;
 use crate::seal::{self, BoxContext};
 use crate::secret::{Root, Seed};
 use crate::session::{Asked, Rules};
-use crate::step::Event;
+use crate::shards::Shard;
+use crate::step::{Event, Outgoing};
 use crate::task::Policy;
 use crate::wire;
 
@@ -34,10 +35,17 @@ enum Stage {
     Declined,
     /// The vector is being masked.
     Masking,
-    /// The Share is on its way to the first server; the chunks of a long vector follow once it is there.
-    Sharing { share: Address, chunks: Vec<(Digest, Bytes)> },
-    /// Everything is written.
-    Shared,
+    /// The Share is on its way to the servers; a server's chunks of a long vector follow once the Share is there.
+    Sharing(Vec<Part>),
+    /// It is too late to share.
+    Missed,
+}
+
+/// What one server gets of a long vector, once the Share that stands at this address is on the board.
+#[derive(Debug)]
+struct Part {
+    share: Address,
+    chunks: Vec<(Digest, Bytes)>,
 }
 
 /// What the store keeps of an open round.
@@ -141,25 +149,28 @@ impl Round {
     pub(super) fn masked(&mut self, outcome: Outcome, rules: &Rules, enrolled: &Enrolled, desk: &mut Desk<'_, Ticket>) {
         let (Stage::Masking, Outcome::Masked { chunks, digests, seeds }) = (&self.stage, outcome) else { return };
         if desk.now >= self.asked.shares_close() {
-            self.stage = Stage::Shared;
+            self.stage = Stage::Missed;
             return;
         }
         let Some((share, boxes)) = self.share(&digests, &seeds, rules, enrolled, desk) else { return };
         let pen = self.pen(rules.session, desk);
         let signed = pen.sign(Kind::Share, To::All, self.asked.digest, &share);
-        let single = if chunks.len() == 1 { &chunks[0][..] } else { &[] };
         let mut sends = Vec::new();
-        for server in &rules.announce.servers {
-            sends.push(pen.post(Kind::Share, &signed, To::One(server.clone()), single));
+        let mut parts = Vec::new();
+        for (server, shard) in rules.announce.servers.iter().zip(Shard::all(rules.announce.servers.len())) {
+            let rides = shard.rides(&self.asked.chunks);
+            let mut part: Vec<_> = shard.chunks(&self.asked.chunks).map(|j| chunk_of(j, &digests, &chunks)).collect();
+            let attached = if rides { part.pop().map(|(_, bytes)| bytes) } else { None }.unwrap_or_default();
+            let post = pen.post(Kind::Share, &signed, To::One(server.clone()), &attached);
+            let report = !part.is_empty();
+            parts.push(Part { share: post.address.clone(), chunks: part });
+            sends.push(Outgoing { report, ..post });
         }
-        sends[0].report = true;
-        let share = sends[0].address.clone();
         for (seat, sealed) in enrolled.lineup.seats.iter().zip(&boxes) {
             sends.push(pen.post(Kind::Share, &signed, To::One(seat.identity.name.clone()), sealed));
         }
         desk.out.send.extend(sends);
-        let chunks = if chunks.len() == 1 { Vec::new() } else { digests.into_iter().zip(chunks).collect() };
-        self.stage = Stage::Sharing { share, chunks };
+        self.stage = Stage::Sharing(parts);
         let (session, snapshot) = (rules.session, self.asked.begin.snapshot.clone());
         desk.out.event(Event::Shared { session, round: self.asked.round, snapshot });
     }
@@ -191,22 +202,26 @@ impl Round {
         Some((share, boxes))
     }
 
-    /// The first server has the Share: the chunks of a long vector may follow.
+    /// A server has the Share: its chunks of a long vector may follow.
     pub(super) fn sent(&mut self, address: &Address, desk: &mut Desk<'_, Ticket>) {
-        if !matches!(&self.stage, Stage::Sharing { share, .. } if share == address) {
-            return;
-        }
-        let Stage::Sharing { share, chunks } = std::mem::replace(&mut self.stage, Stage::Shared) else { return };
+        let Stage::Sharing(parts) = &mut self.stage else { return };
+        let Some(at) = parts.iter().position(|part| part.share == *address) else { return };
+        let Part { share, chunks } = parts.swap_remove(at);
         for (digest, bytes) in chunks {
             let name = wire::message_name(self.root.expose(), digest, Digest::default(), &share.to);
             let address = Address { kind: Kind::Chunk, name, ..share.clone() };
-            desk.out.send.push(crate::step::Outgoing { address, payload: bytes, report: false });
+            desk.out.send.push(Outgoing { address, payload: bytes, report: false });
         }
     }
 
     fn pen<'a>(&'a self, session: SessionId, desk: &Desk<'a, Ticket>) -> Pen<'a> {
         Pen { me: desk.me, session, round: self.asked.round, secret: self.root.expose() }
     }
+}
+
+/// Chunk `j` and its digest.
+fn chunk_of(j: u32, digests: &[Digest], chunks: &[Bytes]) -> (Digest, Bytes) {
+    (digests[j as usize], chunks[j as usize].clone())
 }
 
 /// The seeds of the blocks that `seat` holds, in the order of the blocks.

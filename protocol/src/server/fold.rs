@@ -6,6 +6,7 @@ use crate::chunks::Chunks;
 use crate::id::{Address, Place};
 use crate::job::Job;
 use crate::ring::Lanes;
+use crate::shards::Shard;
 
 /// Where one chunk of one patient stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +38,8 @@ enum Slot {
     Lent { changes: Vec<(Place, bool)> },
 }
 
-/// The sum so far. Each chunk is with at most one job at a time; what arrives meanwhile waits for the next.
+/// The sum so far, over one server's chunks, which are counted here from 0. Each is with at most one job at a time; what
+/// arrives meanwhile waits for the next.
 #[derive(Debug)]
 pub(super) struct Sum {
     chunks: Chunks,
@@ -46,42 +48,41 @@ pub(super) struct Sum {
 }
 
 impl Sum {
-    pub(super) fn new(chunks: Chunks) -> Self {
+    pub(super) fn new(chunks: Chunks, shard: Shard) -> Self {
         let zero = |chunk| Slot::Rest(Lanes::zero(chunks.ring(), chunks.len(chunk)));
-        let slots = (0..chunks.count()).map(zero).collect();
-        Self { chunks, slots, waiting: (0..chunks.count()).map(|_| Vec::new()).collect() }
+        let slots: Vec<Slot> = shard.chunks(&chunks).map(zero).collect();
+        Self { chunks, waiting: slots.iter().map(|_| Vec::new()).collect(), slots }
     }
 
-    /// Queues a change of `chunk`; the job that makes it, where the chunk is at rest.
-    pub(super) fn change(&mut self, chunk: u32, change: Change) -> Option<Job> {
-        self.waiting[chunk as usize].push(change);
-        self.next(chunk)
+    /// Queues a change of chunk `at`; the job that makes it, where the chunk is at rest.
+    pub(super) fn change(&mut self, at: usize, change: Change) -> Option<Job> {
+        self.waiting[at].push(change);
+        self.next(at)
     }
 
     /// Drops queued additions of a patient that is not in the cohort; which chunks they were of.
-    pub(super) fn cancel(&mut self, place: Place) -> Vec<u32> {
+    pub(super) fn cancel(&mut self, place: Place) -> Vec<usize> {
         let mut cancelled = Vec::new();
-        for (chunk, waiting) in (0u32..).zip(&mut self.waiting) {
+        for (at, waiting) in self.waiting.iter_mut().enumerate() {
             let before = waiting.len();
             waiting.retain(|change| change.place != place || change.remove);
             if waiting.len() < before {
-                cancelled.push(chunk);
+                cancelled.push(at);
             }
         }
         cancelled
     }
 
-    /// A job brought `chunk` back: whose changes it made, and whether each was a removal.
-    pub(super) fn settle(&mut self, chunk: u32, sum: Lanes) -> Vec<(Place, bool)> {
-        match std::mem::replace(&mut self.slots[chunk as usize], Slot::Rest(sum)) {
+    /// A job brought chunk `at` back: whose changes it made, and whether each was a removal.
+    pub(super) fn settle(&mut self, at: usize, sum: Lanes) -> Vec<(Place, bool)> {
+        match std::mem::replace(&mut self.slots[at], Slot::Rest(sum)) {
             Slot::Lent { changes } => changes,
             Slot::Rest(_) => Vec::new(),
         }
     }
 
-    /// The job for what waits at `chunk`, if it is at rest and something waits.
-    pub(super) fn next(&mut self, chunk: u32) -> Option<Job> {
-        let at = chunk as usize;
+    /// The job for what waits at chunk `at`, if it is at rest and something waits.
+    pub(super) fn next(&mut self, at: usize) -> Option<Job> {
         if self.waiting[at].is_empty() || matches!(self.slots[at], Slot::Lent { .. }) {
             return None;
         }
@@ -90,7 +91,7 @@ impl Sum {
         let Slot::Rest(sum) = std::mem::replace(&mut self.slots[at], Slot::Lent { changes }) else { return None };
         let (subtract, add): (Vec<Change>, Vec<Change>) = waiting.into_iter().partition(|change| change.remove);
         let bytes = |changes: Vec<Change>| changes.into_iter().map(|change| change.bytes).collect();
-        Some(Job::Fold { chunk, sum, ring: self.chunks.ring(), add: bytes(add), subtract: bytes(subtract) })
+        Some(Job::Fold { at, sum, ring: self.chunks.ring(), add: bytes(add), subtract: bytes(subtract) })
     }
 
     /// The whole sum, where no chunk is lent and nothing waits; it is given away.

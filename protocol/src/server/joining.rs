@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::following::{Following, read_join};
 use super::round::Round;
 use super::{ServerDesk, Ticket};
 use crate::desk::{Me, Pen, Stop, rule};
 use crate::error::Wrong;
-use crate::id::{Address, Dates, Digest, Kind, Name, Place, RoundNo, SessionId, Snapshot, Time, To};
+use crate::id::{Address, Chain, Dates, Digest, Kind, Name, Place, RoundNo, SessionId, Snapshot, Time, To};
 use crate::job::Outcome;
 use crate::merkle::{self, MerkleTree};
 use crate::message::{Abort, List, PlaceProof, Receipt, Refuse, Roster};
@@ -25,8 +26,10 @@ const PIECE: usize = 512 << 10;
 
 #[derive(Debug)]
 enum Stage {
-    /// Joins are open.
-    Joining { joins: BTreeMap<Name, Joined>, closes: Time },
+    /// Joins are open; the other servers say who they are.
+    Joining { joins: BTreeMap<Name, Joined>, servers: BTreeMap<Name, Chain>, closes: Time },
+    /// This is not the first server: it follows the one that is.
+    Following(Following),
     /// Joins closed with too few; the hospital aborts.
     Refused(Refuse),
     /// There is a Roster.
@@ -36,6 +39,8 @@ enum Stage {
 /// A session with a Roster.
 #[derive(Debug)]
 pub(super) struct Running {
+    /// Which of the servers this is, counted from 0.
+    pub(super) index: usize,
     roster: Signed,
     pub(super) lineup: Lineup,
     pub(super) joined: Vec<Joined>,
@@ -84,8 +89,13 @@ impl Session {
         desk.out.put(session_key(rules.session, "state"), wire::encode(&stored));
         desk.out.event(Event::Session(rules.session));
         let closes = desk.now.plus_seconds(rules.announce.join_seconds);
-        let stage = Stage::Joining { joins: BTreeMap::new(), closes };
-        Self { randomness, stage, ended: false, rules }
+        let stage = match rules.server_index(&desk.me.name) {
+            Some(0) => Stage::Joining { joins: BTreeMap::new(), servers: BTreeMap::new(), closes },
+            _ => Stage::Following(Following::Joined),
+        };
+        let session = Self { randomness, stage, ended: false, rules };
+        session.again(desk);
+        session
     }
 
     pub(super) fn id(&self) -> SessionId {
@@ -96,13 +106,16 @@ impl Session {
         match frame.envelope.kind {
             Kind::Join => self.on_join(frame, desk),
             Kind::Begin => self.on_begin(frame, desk),
-            Kind::Share | Kind::Decline | Kind::Held | Kind::Open => {
+            Kind::Share | Kind::Decline | Kind::Held | Kind::Cohort | Kind::Open => {
                 let (rules, running) = self.running()?;
                 running.take(frame, address, rules, desk)
             }
             Kind::Result | Kind::Abort => self.on_end(frame, desk),
-            // What this server wrote to all comes back to it.
-            Kind::Roster => Err(Stop::Useless("the server's own roster")),
+            Kind::Roster => match &mut self.stage {
+                Stage::Following(following) => following.on_roster(frame, &self.rules, desk),
+                _ => Err(Stop::Useless("the roster is known, or this server's own")),
+            },
+            Kind::List => self.on_list(frame, desk),
             _ => Err(rule("a server is never sent this kind")),
         }
     }
@@ -110,13 +123,22 @@ impl Session {
     fn running(&mut self) -> Result<(&Rules, &mut Running), Stop> {
         match &mut self.stage {
             Stage::Running(running) => Ok((&self.rules, running)),
-            Stage::Joining { .. } => Err(Stop::Early),
+            Stage::Joining { .. } | Stage::Following(_) => Err(Stop::Early),
             Stage::Refused(_) => Err(Stop::Useless("too few joined this session")),
         }
     }
 
     fn on_join(&mut self, frame: &Frame, desk: &mut ServerDesk<'_>) -> Result<(), Stop> {
-        let Stage::Joining { joins, .. } = &mut self.stage else { return Err(Stop::Useless("joins are closed")) };
+        let Stage::Joining { joins, servers, .. } = &mut self.stage else {
+            return Err(Stop::Useless("joins are closed"));
+        };
+        if self.rules.announce.servers.contains(&frame.envelope.from) {
+            let (name, chain) = read_join(frame, &self.rules, desk.me, Dates::At(desk.now))?;
+            desk.out.put(join_key(self.rules.session, &name), wire::encode(&frame.signed()));
+            servers.insert(name, chain);
+            self.close_joins(desk);
+            return Ok(());
+        }
         let joined = Joined::read(frame, &self.rules, desk.me, Dates::At(desk.now))?;
         if let Some(known) = joins.get(joined.name()) {
             let same = known.digest == joined.digest;
@@ -128,15 +150,31 @@ impl Session {
         }
         desk.out.put(join_key(self.rules.session, joined.name()), wire::encode(&joined.signed));
         joins.insert(joined.name().clone(), joined);
-        if joins.len() >= self.rules.announce.expect as usize {
-            self.close_joins(desk);
+        self.close_joins(desk);
+        Ok(())
+    }
+
+    fn on_list(&mut self, frame: &Frame, desk: &mut ServerDesk<'_>) -> Result<(), Stop> {
+        let Stage::Following(following) = &mut self.stage else { return Err(Stop::Useless("the list is known")) };
+        if let Some(running) = following.on_list(frame, &self.rules, desk)? {
+            self.stage = Stage::Running(Box::new(running));
         }
         Ok(())
     }
 
-    /// Makes the Roster of all who joined, or tells the hospital that they are too few.
+    /// Once all who are expected joined, or time is up, and all servers said who they are: makes the Roster of all who
+    /// joined, or tells the hospital that they are too few.
     fn close_joins(&mut self, desk: &mut ServerDesk<'_>) {
-        let Stage::Joining { joins, .. } = &mut self.stage else { return };
+        let Stage::Joining { joins, servers, closes } = &mut self.stage else { return };
+        let complete = joins.len() >= self.rules.announce.expect as usize || desk.now >= *closes;
+        if !complete || servers.len() + 1 < self.rules.announce.servers.len() {
+            return;
+        }
+        let chains: Vec<Chain> = std::iter::once(&desk.me.chain)
+            .chain(self.rules.announce.servers.iter().filter_map(|name| servers.get(name)))
+            .cloned()
+            .collect();
+        servers.keys().for_each(|name| desk.out.forget(join_key(self.rules.session, name)));
         let joined: Vec<Joined> = std::mem::take(joins).into_values().collect();
         let enough = joined.len() as u32 >= self.rules.needed();
         let committee = self.rules.draw(joined.iter()).filter(|_| enough);
@@ -145,7 +183,7 @@ impl Session {
         let marked = joined.iter().filter(|one| self.rules.may_sit(&one.identity)).count() as u32;
         let refused = Stage::Refused(Refuse::TooFewJoined { joined: joined.len() as u32, marked });
         joined.iter().for_each(|one| desk.out.forget(join_key(self.rules.session, one.name())));
-        let running = committee.and_then(|committee| self.found(joined, committee, desk).ok());
+        let running = committee.and_then(|committee| self.found(joined, committee, chains, desk).ok());
         self.stage = running.map_or(refused, |running| Stage::Running(Box::new(running)));
         self.again(desk);
     }
@@ -153,9 +191,11 @@ impl Session {
     /// Writes what this session says in its set-up, for the first time or again.
     pub(super) fn again(&self, desk: &mut ServerDesk<'_>) {
         match &self.stage {
-            Stage::Joining { .. } => {}
+            Stage::Joining { .. } | Stage::Following(Following::Listing(..)) => {}
+            Stage::Following(Following::Joined) => Following::send_join(&self.rules, &self.pen(desk.me), desk),
             Stage::Refused(refuse) => self.send_refuse(refuse, desk),
-            Stage::Running(running) => self.send_roster(running, desk),
+            Stage::Running(running) if running.index == 0 => self.send_roster(running, desk),
+            Stage::Running(_) => {}
         }
     }
 
@@ -168,15 +208,21 @@ impl Session {
     }
 
     /// The Roster of all who joined.
-    fn found(&self, joined: Vec<Joined>, committee: Vec<Signed>, desk: &mut ServerDesk<'_>) -> Result<Running, Stop> {
+    fn found(
+        &self,
+        joined: Vec<Joined>,
+        committee: Vec<Signed>,
+        servers: Vec<Chain>,
+        desk: &mut ServerDesk<'_>,
+    ) -> Result<Running, Stop> {
         let leaves: Vec<Digest> = joined.iter().map(|one| one.digest).collect();
         let (root, count) = (merkle::root(&leaves), joined.len() as u32);
-        let body = Roster { root, count, committee, servers: vec![desk.me.chain.clone()] };
+        let body = Roster { root, count, committee, servers };
         let roster = self.pen(desk.me).sign(Kind::Roster, To::All, self.rules.session, &body);
         let lineup = Lineup::read(&roster.open()?, &self.rules, desk.me, Dates::Checked)?;
         let committee = lineup.seats.iter().map(|seat| seat.identity.name.clone()).collect();
         desk.out.event(Event::Roster { session: self.rules.session, count, committee });
-        let running = Running { roster, lineup, joined, past: Vec::new(), last: RoundNo::SETUP, round: None };
+        let running = Running::new(0, roster, lineup, joined);
         desk.out.put(session_key(self.rules.session, "roster"), wire::encode(&running.roster));
         desk.out.put(session_key(self.rules.session, "list"), store_list(&running.joined));
         running.save(self.rules.session, desk);
@@ -201,7 +247,8 @@ impl Session {
         let pieces = pieces(joined);
         let pen = self.pen(desk.me);
         let members = lineup.seats.iter().map(|seat| &seat.identity.name);
-        let receivers: Vec<&Name> = members.chain([&self.rules.hospital.name]).collect();
+        let others = &self.rules.announce.servers[1..];
+        let receivers: Vec<&Name> = members.chain(others).chain([&self.rules.hospital.name]).collect();
         for (piece, attachment) in (0u32..).zip(&pieces) {
             let joins = wire::attachment_digest(attachment);
             let list = List { roster: lineup.digest, piece, pieces: pieces.len() as u32, joins };
@@ -285,10 +332,11 @@ impl Session {
     pub(super) fn keep_time(&mut self, desk: &mut ServerDesk<'_>) {
         desk.out.wake_at(self.rules.not_after());
         match &mut self.stage {
+            // Time may be up while another server is not here yet: then its Join closes them.
             Stage::Joining { closes, .. } if desk.now >= *closes => self.close_joins(desk),
             Stage::Joining { closes, .. } => desk.out.wake_at(*closes),
             Stage::Running(running) => running.keep_time(&self.rules, desk),
-            Stage::Refused(_) => {}
+            Stage::Following(_) | Stage::Refused(_) => {}
         }
     }
 
@@ -300,8 +348,13 @@ impl Session {
         for what in ["state", "roster", "list", "rounds"] {
             desk.out.forget(session_key(self.rules.session, what));
         }
-        if let Stage::Joining { joins, .. } = &self.stage {
-            joins.keys().for_each(|name| desk.out.forget(join_key(self.rules.session, name)));
+        match &self.stage {
+            Stage::Joining { joins, servers, .. } => {
+                let names = joins.keys().chain(servers.keys());
+                names.for_each(|name| desk.out.forget(join_key(self.rules.session, name)));
+            }
+            Stage::Following(Following::Listing(_, _, pieces)) => pieces.wipe(self.rules.session, desk.out),
+            _ => {}
         }
     }
 
@@ -319,12 +372,14 @@ impl Session {
         let stored: Stored = wire::decode(value, "session").ok()?;
         let rules = Rules::read(&stored.announce.open().ok()?, me, Dates::Checked).ok()?;
         let session = rules.session;
-        let stage = match store.get(&session_key(session, "roster")) {
-            Some(roster) => Stage::Running(Box::new(Running::restore(roster, &rules, me, store)?)),
-            None => Stage::Joining {
-                joins: restore_joins(&rules, me, store),
-                closes: now.plus_seconds(rules.announce.join_seconds),
-            },
+        let index = rules.server_index(&me.name)?;
+        let stage = match (index, store.contains_key(&session_key(session, "rounds"))) {
+            (_, true) => Stage::Running(Box::new(Running::restore(index, &rules, me, store)?)),
+            (0, false) => {
+                let (joins, servers) = restore_joins(&rules, me, store);
+                Stage::Joining { joins, servers, closes: now.plus_seconds(rules.announce.join_seconds) }
+            }
+            (_, false) => Stage::Following(Following::restore(&rules, me, store)?),
         };
         let randomness = SessionRandomness::new(stored.randomness);
         Some((session, Self { randomness, stage, ended: false, rules }))
@@ -332,18 +387,23 @@ impl Session {
 }
 
 impl Running {
+    /// A session in which nothing was asked yet.
+    pub(super) fn new(index: usize, roster: Signed, lineup: Lineup, joined: Vec<Joined>) -> Self {
+        Self { index, roster, lineup, joined, past: Vec::new(), last: RoundNo::SETUP, round: None }
+    }
+
     /// Stores which rounds were, and their cohorts.
     pub(super) fn save(&self, session: SessionId, desk: &mut ServerDesk<'_>) {
         desk.out.put(session_key(session, "rounds"), wire::encode(&(self.last, &self.past)));
     }
 
-    fn restore(roster: &[u8], rules: &Rules, me: &Me, store: &Records) -> Option<Self> {
+    fn restore(index: usize, rules: &Rules, me: &Me, store: &Records) -> Option<Self> {
         let bytes = |what: &str| store.get(&session_key(rules.session, what));
-        let roster: Signed = wire::decode(roster, "roster").ok()?;
+        let roster: Signed = wire::decode(bytes("roster")?, "roster").ok()?;
         let lineup = Lineup::read(&roster.open().ok()?, rules, me, Dates::Checked).ok()?;
         let joined = read_list(bytes("list")?, rules, me)?;
         let (last, past) = wire::decode(bytes("rounds")?, "rounds").ok()?;
-        Some(Self { roster, lineup, joined, past, last, round: None })
+        Some(Self { index, roster, lineup, joined, past, last, round: None })
     }
 }
 
@@ -351,15 +411,19 @@ fn join_key(session: SessionId, name: &Name) -> String {
     session_key(session, &format!("join/{name}"))
 }
 
-/// The Joins that were stored while joins were open.
-fn restore_joins(rules: &Rules, me: &Me, store: &Records) -> BTreeMap<Name, Joined> {
+/// The Joins of patients and of other servers that were stored while joins were open.
+fn restore_joins(rules: &Rules, me: &Me, store: &Records) -> (BTreeMap<Name, Joined>, BTreeMap<Name, Chain>) {
+    let (mut joins, mut servers) = (BTreeMap::new(), BTreeMap::new());
     let prefix = session_key(rules.session, "join/");
-    let stored = store.iter().filter(|(key, _)| key.starts_with(&prefix));
-    let joined = stored.filter_map(|(_, value)| {
-        let signed: Signed = wire::decode(value, "join").ok()?;
-        Joined::read(&signed.open().ok()?, rules, me, Dates::Checked).ok()
-    });
-    joined.map(|joined| (joined.name().clone(), joined)).collect()
+    for (_, value) in store.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix)) {
+        let Ok(frame) = wire::decode::<Signed>(value, "join").and_then(|signed| signed.open()) else { continue };
+        if let Ok(joined) = Joined::read(&frame, rules, me, Dates::Checked) {
+            joins.insert(joined.name().clone(), joined);
+        } else if let Ok((name, chain)) = read_join(&frame, rules, me, Dates::Checked) {
+            servers.insert(name, chain);
+        }
+    }
+    (joins, servers)
 }
 
 /// The Joins in pieces that fit a message.

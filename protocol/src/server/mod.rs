@@ -4,8 +4,12 @@
 
 mod cohort;
 mod fold;
+mod following;
+mod gather;
 mod joining;
+mod lead;
 mod round;
+mod votes;
 
 use std::collections::BTreeMap;
 

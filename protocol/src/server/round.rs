@@ -1,43 +1,27 @@
-//! One round of the server: Shares in, a Cohort out, then the sum of its masked vectors.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! One round of a server: Shares in, a cohort fixed, the sum of its masked vectors out.
 
 use bytes::Bytes;
 
-use super::cohort::Choice;
-use super::fold::{Change, Part, Sum};
+use super::gather::{Found, Gather};
 use super::joining::{Past, Running};
+use super::lead::{self, Lead, Standing, Verdict};
 use super::{ServerDesk, Ticket, Work};
 use crate::desk::{Me, Pen, Stop, rule};
-use crate::error::Wrong;
-use crate::id::{Address, Digest, Kind, MessageName, Name, Place, SessionId, Time, To};
+use crate::error::{Fault, Wrong};
+use crate::id::{Address, Digest, Kind, Place, SessionId, Time, To};
 use crate::job::{Job, Outcome};
 use crate::merkle;
-use crate::message::{Cohort, CohortShares, Decline, Held, MaskedSum, Refuse, Share, cohort_leaf};
+use crate::message::{Held, MaskedSum, Refuse, Share, cohort_leaf};
 use crate::outbox::Settled;
 use crate::places::Places;
+use crate::ring::Lanes;
 use crate::secret::Root;
-use crate::session::{Asked, Rules, place_of};
-use crate::step::Event;
-use crate::wire::{self, Frame};
+use crate::session::{Asked, Fixed, Lineup, Rules, place_of};
+use crate::shards::Shard;
+use crate::wire::Frame;
 
-/// The most patients that a Refuse names as missing.
-const MOST_NAMED: usize = 64;
-
-/// A patient whose Share is here.
-#[derive(Debug)]
-struct Sharer {
-    share: Digest,
-    name: MessageName,
-    chunks: Vec<Digest>,
-    parts: Vec<Part>,
-}
-
-impl Sharer {
-    fn folded(&self) -> bool {
-        self.parts.iter().all(|part| matches!(part, Part::Added(_)))
-    }
-}
+/// How long another server waits for more before it reports whom it holds, in milliseconds.
+const BATCH_MILLIS: u64 = 10;
 
 #[derive(Debug)]
 enum Stage {
@@ -51,21 +35,23 @@ enum Stage {
     Over,
 }
 
-/// One round of the server.
+/// What this server does beside adding.
+#[derive(Debug)]
+enum Duty {
+    /// It is the first: it fixes the cohort.
+    Lead(Box<Lead>),
+    /// It tells the first whom it holds.
+    Report { unreported: Vec<(Place, Digest)>, due: Option<Time> },
+}
+
+/// One round of a server.
 #[derive(Debug)]
 pub(super) struct Round {
     pub(super) asked: Asked,
     root: Root,
-    /// Who may be in the cohort: with `same_as` that cohort, else who was in none over this snapshot.
-    allowed: Places,
-    shares: BTreeMap<Place, Sharer>,
-    declined: BTreeMap<Place, Decline>,
-    /// What each member says it holds, by seat.
-    held: Vec<BTreeMap<Place, Digest>>,
-    /// Which members say that a patient's box does not fit.
-    faulted: BTreeMap<Place, BTreeSet<u8>>,
-    sum: Sum,
-    /// When the last new Share or Held came.
+    gather: Gather,
+    duty: Duty,
+    /// When the last new Share, chunk or Held came.
     news: Time,
     stage: Stage,
 }
@@ -73,18 +59,13 @@ pub(super) struct Round {
 impl Round {
     pub(super) fn begin(asked: Asked, rules: &Rules, running: &Running, desk: &mut ServerDesk<'_>) -> Self {
         let root = Root::new(desk.fresh("ward/1 server root", &asked.digest.0));
-        Self {
-            root,
-            allowed: allowed(&asked, running),
-            shares: BTreeMap::new(),
-            declined: BTreeMap::new(),
-            held: vec![BTreeMap::new(); usize::from(rules.announce.sharing.committee())],
-            faulted: BTreeMap::new(),
-            sum: Sum::new(asked.chunks),
-            news: desk.now,
-            stage: Stage::Collecting,
-            asked,
-        }
+        let shard = Shard::new(running.index, rules.announce.servers.len());
+        let duty = match running.index {
+            0 => Duty::Lead(Box::new(Lead::new(&asked, rules, &running.lineup, &running.past))),
+            _ => Duty::Report { unreported: Vec::new(), due: None },
+        };
+        let gather = Gather::new(asked.chunks, shard, running.lineup.count);
+        Self { root, gather, duty, news: desk.now, stage: Stage::Collecting, asked }
     }
 
     fn pen<'a>(&'a self, session: SessionId, me: &'a Me) -> Pen<'a> {
@@ -104,11 +85,9 @@ impl Round {
         rules: &Rules,
         desk: &mut ServerDesk<'_>,
     ) -> Result<(), Stop> {
-        if let Some(known) = self.shares.get(&place) {
-            let same = known.share == frame.digest;
-            return Err(if same { Stop::Useless("the share is known") } else { Stop::Fault(Wrong::Equivocation) });
-        }
-        if !self.collecting() || !self.allowed.contains(place) {
+        let known = self.gather.sharer(place).is_some();
+        let allowed = !matches!(&self.duty, Duty::Lead(lead) if !lead.allows(place));
+        if !known && !(self.collecting() && allowed) {
             return Err(Stop::Useless("the cohort is fixed, or cannot have this patient"));
         }
         let share: Share = frame.envelope.body()?;
@@ -116,14 +95,19 @@ impl Round {
         let fits = core.place == place
             && core.chunks.len() == self.asked.chunks.count() as usize
             && core.commitments.len() == rules.blocks.len()
-            && share.boxes.len() == self.held.len();
+            && share.boxes.len() == usize::from(rules.announce.sharing.committee());
         if !fits {
             return Err(rule("a Share of another place or shape"));
         }
+        self.gather.expect(place, frame.digest, address.name, &core.chunks)?;
         self.news = desk.now;
-        let parts = vec![Part::Awaited; core.chunks.len()];
-        self.shares.insert(place, Sharer { share: frame.digest, name: address.name, chunks: core.chunks, parts });
-        if self.asked.chunks.count() == 1 {
+        if let Duty::Lead(lead) = &mut self.duty {
+            lead.shared(place, frame.digest);
+        }
+        if self.gather.whole().contains(place) {
+            // This server has no part of so short a vector.
+            self.completed(vec![place], desk.now);
+        } else if self.asked.chunks.count() == 1 {
             let work = Work::Identify(address.clone());
             desk.run(self.ticket(rules.session, work), Job::Identify { bytes: frame.attachment.clone() });
         }
@@ -144,32 +128,16 @@ impl Round {
         rules: &Rules,
         desk: &mut ServerDesk<'_>,
     ) {
-        let collecting = self.collecting();
-        let Some(sharer) = self.shares.get_mut(&place) else { return };
-        let Some(chunk) = sharer.chunks.iter().position(|known| *known == digest) else {
-            if sharer.parts.contains(&Part::Removing(address.clone())) {
-                // Other bytes stand there than those that were added: the board has lost them.
-                return self.send_refuse(Refuse::BoardLost, rules, desk);
+        let (from, kind) = (address.from.clone(), address.kind);
+        match self.gather.identified(place, address, bytes, digest, self.collecting()) {
+            Found::Nothing => {}
+            Found::Change(job) => {
+                self.news = desk.now;
+                self.fold(job, rules.session, desk);
             }
-            let wrong = Wrong::Unnamed;
-            let fault = crate::error::Fault { from: address.from, kind: address.kind, wrong };
-            desk.out.event(Event::Fault(fault));
-            return;
-        };
-        let remove = match &sharer.parts[chunk] {
-            Part::Awaited if collecting => false,
-            Part::Removing(_) => true,
-            _ => return,
-        };
-        if bytes.len() != self.asked.chunks.bytes(chunk as u32) {
-            return;
+            Found::Unnamed => desk.out.event(crate::step::Event::Fault(Fault { from, kind, wrong: Wrong::Unnamed })),
+            Found::Lost => self.send_refuse(&Refuse::BoardLost, rules, desk),
         }
-        if !remove {
-            sharer.parts[chunk] = Part::Adding(address);
-        }
-        self.news = desk.now;
-        let job = self.sum.change(chunk as u32, Change { place, bytes, remove });
-        self.fold(job, rules.session, desk);
     }
 
     fn fold(&self, job: Option<Job>, session: SessionId, desk: &mut ServerDesk<'_>) {
@@ -178,177 +146,103 @@ impl Round {
         }
     }
 
-    fn folded(&mut self, chunk: u32, sum: crate::ring::Lanes, session: SessionId, desk: &mut ServerDesk<'_>) {
-        for (place, removed) in self.sum.settle(chunk, sum) {
-            let Some(part) = self.shares.get_mut(&place).and_then(|sharer| sharer.parts.get_mut(chunk as usize)) else {
-                continue;
-            };
-            *part = match std::mem::replace(part, Part::Awaited) {
-                Part::Adding(address) if !removed => Part::Added(address),
-                Part::Removing(_) if removed => Part::Removed,
-                other => other,
-            };
-        }
-        let job = self.sum.next(chunk);
+    fn folded(&mut self, at: usize, sum: Lanes, session: SessionId, desk: &mut ServerDesk<'_>) {
+        let (completed, job) = self.gather.folded(at, sum);
+        self.completed(completed, desk.now);
         self.fold(job, session, desk);
     }
 
-    fn on_decline(&mut self, frame: &Frame, place: Place, now: Time) -> Result<(), Stop> {
-        let decline: Decline = frame.envelope.body()?;
-        self.declined.entry(place).or_insert(decline);
-        self.news = now;
-        Ok(())
+    /// These patients' vectors are in the sum, as far as they are this server's.
+    fn completed(&mut self, places: Vec<Place>, now: Time) {
+        if let Duty::Report { unreported, due } = &mut self.duty
+            && !places.is_empty()
+        {
+            let held = places.into_iter().filter_map(|place| Some((place, self.gather.sharer(place)?.share)));
+            unreported.extend(held);
+            due.get_or_insert(now.plus_millis(BATCH_MILLIS));
+        }
     }
 
-    fn on_held(&mut self, frame: &Frame, seat: u8, now: Time) -> Result<(), Stop> {
-        let Held { held, faults } = frame.envelope.body()?;
-        let count = self.allowed.universe();
-        if held.iter().map(|(place, _)| place).chain(&faults).any(|place| place.0 >= count) {
-            return Err(rule("a Held of a place that the Roster does not have"));
+    /// Tells the first server whom this one holds, in batches.
+    fn report(&mut self, rules: &Rules, desk: &mut ServerDesk<'_>) {
+        let Duty::Report { unreported, due } = &mut self.duty else { return };
+        match *due {
+            Some(time) if desk.now >= time => *due = None,
+            Some(time) => return desk.out.wake_at(time),
+            None => return,
         }
-        for (place, share) in held {
-            // What a member said first stands: it cannot hold two Shares of one patient.
-            self.held[usize::from(seat)].entry(place).or_insert(share);
-        }
-        for place in faults {
-            self.faulted.entry(place).or_default().insert(seat);
-        }
-        self.news = now;
-        Ok(())
+        let held = Held { held: std::mem::take(unreported), faults: Vec::new() };
+        let to = To::One(rules.first_server().clone());
+        let message = self.pen(rules.session, desk.me).write(Kind::Held, to, self.asked.digest, &held);
+        desk.out.send.push(message);
     }
 
-    /// Those that can still be in the cohort.
-    fn eligible(&self, quorum: u8) -> Places {
-        let mut eligible = self.allowed.clone();
-        self.declined.keys().for_each(|place| eligible.remove(*place));
-        // Without q members that hold its seeds, a patient can be in no cohort.
-        let lost = |seats: &BTreeSet<u8>| self.held.len() - seats.len() < usize::from(quorum);
-        self.faulted.iter().filter(|(_, seats)| lost(seats)).for_each(|(place, _)| eligible.remove(*place));
-        eligible
-    }
-
-    /// Fixes the cohort if it is time to, or refuses if there can be none.
-    fn decide(&mut self, rules: &Rules, running: &mut RunningParts<'_>, desk: &mut ServerDesk<'_>) {
+    /// Fixes the cohort, where this is the first server and it is time to.
+    fn decide(&mut self, rules: &Rules, lineup: &Lineup, desk: &mut ServerDesk<'_>) -> Option<Past> {
+        let Duty::Lead(lead) = &self.duty else { return None };
         if !self.collecting() {
-            return;
+            return None;
         }
-        let eligible = self.eligible(rules.announce.sharing.quorum());
-        let exact = self.asked.begin.same_as.map(|_| &self.allowed);
-        let needed = exact.map_or(rules.announce.min_cohort, |exact| exact.len().max(rules.announce.min_cohort));
-        let late = desk.now >= self.asked.shares_close();
-        let quiet = desk.now >= self.news.plus_millis(self.asked.tenth());
-        if eligible.len() < needed {
-            // The refusal says who declined: so it waits for those who have not answered yet, but not for long.
-            if late || quiet || self.all_answered(&eligible) {
-                self.refuse(eligible.len(), needed, late, rules, desk);
+        let Self { asked, gather, news, .. } = self;
+        match lead.decide(&Standing { asked, rules, gather, news: *news, now: desk.now }) {
+            Verdict::Wait => None,
+            Verdict::Refuse(refuse) => {
+                self.send_refuse(&refuse, rules, desk);
+                None
             }
-            return;
-        }
-        let enough = match exact {
-            Some(exact) => exact.len(),
-            None => self.asked.begin.enough.map_or(eligible.len(), |enough| enough.min(eligible.len())),
-        };
-        let folded = self.folded_places(&eligible);
-        let held: Vec<Places> = self.held.iter().map(|held| self.agreeing(held, &folded)).collect();
-        let choice =
-            Choice { sharing: rules.announce.sharing, min_cohort: needed, exact, folded: &folded, held: &held };
-        let all = choice.held_by_all();
-        if all.len() >= enough.max(needed) {
-            self.fix(all, rules, running, desk);
-        } else if late || quiet {
-            match choice.best().filter(|best| late || best.len() >= enough) {
-                Some(best) if best.len() >= needed => self.fix(best, rules, running, desk),
-                _ if late => {
-                    // Enough may have shared, and too few members hold it.
-                    let shared = if folded.len() < needed { folded.len() } else { choice.most() };
-                    self.refuse(shared, needed, true, rules, desk);
-                }
-                _ => {}
+            Verdict::Fix(cohort) => {
+                let pen = self.pen(rules.session, desk.me);
+                let signed = lead::write_cohort(&cohort, &self.asked, &self.gather, lineup, rules, &pen, desk);
+                Some(self.fix(cohort, signed.digest()))
             }
         }
     }
 
-    /// Whether everybody who may be in the cohort has shared, declined or is out.
-    fn all_answered(&self, eligible: &Places) -> bool {
-        eligible.iter().all(|place| self.shares.contains_key(&place))
+    /// From here on only these patients' vectors count.
+    fn fix(&mut self, cohort: Places, digest: Digest) -> Past {
+        self.gather.keep_only(&cohort);
+        let snapshot = self.asked.begin.snapshot.clone();
+        self.stage = Stage::Fixed { cohort: cohort.clone(), digest };
+        Past { round: self.asked.round, snapshot, places: cohort }
     }
 
-    fn folded_places(&self, eligible: &Places) -> Places {
-        let folded = self.shares.iter().filter(|(_, sharer)| sharer.folded()).map(|(place, _)| *place);
-        Places::of(self.allowed.universe(), folded).intersect(eligible)
+    /// The first server fixed the cohort: it must be of patients that this server holds too.
+    fn on_cohort(&mut self, frame: &Frame, lineup: &Lineup) -> Result<Past, Stop> {
+        if matches!(self.duty, Duty::Lead(_)) {
+            return Err(rule("a Cohort is the first server's to send"));
+        }
+        let fixed = Fixed::read(frame, lineup, self.asked.digest)?;
+        if !self.collecting() {
+            return Err(Stop::Useless("the cohort is fixed"));
+        }
+        let mut leaves = Vec::new();
+        for place in fixed.places() {
+            let sharer = self.gather.sharer(place).filter(|_| self.gather.whole().contains(place));
+            leaves.push(cohort_leaf(place, sharer.ok_or(rule("a Cohort of whom another server does not hold"))?.share));
+        }
+        if merkle::root(&leaves) != fixed.cohort.root {
+            return Err(rule("a Cohort of other Shares than this server holds"));
+        }
+        Ok(self.fix(fixed.cohort.places, fixed.digest))
     }
 
-    /// Those of `folded` of whom a member holds the same Share as the server.
-    fn agreeing(&self, held: &BTreeMap<Place, Digest>, folded: &Places) -> Places {
-        let same = |place: &Place| self.shares.get(place).map(|sharer| sharer.share) == held.get(place).copied();
-        Places::of(folded.universe(), folded.iter().filter(same))
-    }
-
-    /// Says how many are missing; where time ran out, also who said nothing.
-    fn refuse(&mut self, shared: u32, needed: u32, late: bool, rules: &Rules, desk: &mut ServerDesk<'_>) {
-        let declined = self.declined.iter().map(|(place, decline)| (*place, *decline)).collect();
-        let answered = |place: &Place| self.shares.contains_key(place) || self.declined.contains_key(place);
-        let missing = self.allowed.iter().filter(|place| late && !answered(place)).take(MOST_NAMED).collect();
-        let reports = (0u8..).zip(&self.held);
-        let unheard = |held: &BTreeMap<Place, Digest>| late && held.is_empty() && !self.shares.is_empty();
-        let silent = reports.filter(|(_, held)| unheard(held)).map(|(seat, _)| seat).collect();
-        self.send_refuse(Refuse::TooFewShared { shared, needed, declined, missing, silent }, rules, desk);
-    }
-
-    fn send_refuse(&mut self, refuse: Refuse, rules: &Rules, desk: &mut ServerDesk<'_>) {
+    fn send_refuse(&mut self, refuse: &Refuse, rules: &Rules, desk: &mut ServerDesk<'_>) {
         let to = To::One(rules.hospital.name.clone());
-        let message = self.pen(rules.session, desk.me).write(Kind::Refuse, to, self.asked.digest, &refuse);
+        let message = self.pen(rules.session, desk.me).write(Kind::Refuse, to, self.asked.digest, refuse);
         desk.out.send.push(message);
         self.stage = Stage::Over;
-    }
-
-    /// Writes the Cohort to members and hospital, and begins to take out who is not in it.
-    fn fix(&mut self, cohort: Places, rules: &Rules, running: &mut RunningParts<'_>, desk: &mut ServerDesk<'_>) {
-        let sharers: Vec<(Place, &Sharer)> =
-            cohort.iter().filter_map(|place| Some((place, self.shares.get(&place)?))).collect();
-        let shares: CohortShares = sharers.iter().map(|(_, sharer)| (sharer.share, sharer.name)).collect();
-        let leaves: Vec<Digest> = sharers.iter().map(|(place, sharer)| cohort_leaf(*place, sharer.share)).collect();
-        let body = Cohort { places: cohort.clone(), root: merkle::root(&leaves) };
-        let pen = self.pen(rules.session, desk.me);
-        let signed = pen.sign(Kind::Cohort, To::All, self.asked.digest, &body);
-        let mut sends = Vec::new();
-        for member in &running.members {
-            sends.push(pen.post(Kind::Cohort, &signed, To::One(member.clone()), &[]));
-        }
-        let hospital = To::One(rules.hospital.name.clone());
-        sends.push(pen.post(Kind::Cohort, &signed, hospital, &wire::encode(&shares)));
-        desk.out.send.extend(sends);
-        let (round, snapshot) = (self.asked.round, self.asked.begin.snapshot.clone());
-        desk.out.event(Event::Cohort { round, count: cohort.len() });
-        running.fixed.push(Past { round, snapshot, places: cohort.clone() });
-        for place in self.shares.keys().copied().filter(|place| !cohort.contains(*place)).collect::<Vec<_>>() {
-            for chunk in self.sum.cancel(place) {
-                if let Some(sharer) = self.shares.get_mut(&place) {
-                    sharer.parts[chunk as usize] = Part::Removed;
-                }
-            }
-        }
-        self.stage = Stage::Fixed { cohort, digest: signed.digest() };
     }
 
     /// Once the cohort is fixed: read again what must come out, and send the sum once nothing is left to take out.
     fn finish(&mut self, session: SessionId, desk: &mut ServerDesk<'_>) {
         let Stage::Fixed { cohort, digest } = &self.stage else { return };
         let digest = *digest;
-        let mut waiting = false;
-        for (_, sharer) in self.shares.iter_mut().filter(|(place, _)| !cohort.contains(**place)) {
-            for part in &mut sharer.parts {
-                if let Part::Added(address) = part {
-                    desk.out.read.push(address.clone());
-                    *part = Part::Removing(address.clone());
-                }
-                waiting |= matches!(part, Part::Adding(_) | Part::Removing(_));
-            }
-        }
+        let (read, waiting) = self.gather.take_out(cohort);
+        desk.out.read.extend(read);
         if waiting {
             return;
         }
-        if let Some(sums) = self.sum.take() {
+        if let Some(sums) = self.gather.take_sum() {
             self.stage = Stage::Packing { digest };
             desk.run(self.ticket(session, Work::Fold), Job::Pack { sums, ring: self.asked.begin.ring });
         }
@@ -366,7 +260,7 @@ impl Round {
                 let ticket = self.ticket(rules.session, Work::Identify(address.clone()));
                 desk.run(ticket, Job::Identify { bytes });
             }
-            None if matches!(self.stage, Stage::Fixed { .. }) => self.send_refuse(Refuse::BoardLost, rules, desk),
+            None if matches!(self.stage, Stage::Fixed { .. }) => self.send_refuse(&Refuse::BoardLost, rules, desk),
             None => {}
         }
     }
@@ -376,34 +270,15 @@ impl Round {
         let pen = self.pen(rules.session, desk.me);
         let to = To::One(rules.hospital.name.clone());
         let signed = pen.sign(Kind::MaskedSum, to.clone(), digest, &MaskedSum { chunks: digests.clone() });
-        let single: &[u8] = if chunks.len() == 1 { &chunks[0] } else { &[] };
-        let mut sends = vec![pen.post(Kind::MaskedSum, &signed, to.clone(), single)];
-        if chunks.len() > 1 {
-            sends.extend(digests.iter().zip(chunks).map(|(digest, bytes)| pen.chunk(to.clone(), *digest, bytes)));
+        let rides = self.asked.chunks.count() == 1;
+        let attached: &[u8] = chunks.first().filter(|_| rides).map_or(&[], |chunk| chunk);
+        desk.out.send.push(pen.post(Kind::MaskedSum, &signed, to.clone(), attached));
+        if !rides {
+            let sends = digests.iter().zip(chunks).map(|(digest, bytes)| pen.chunk(to.clone(), *digest, bytes));
+            desk.out.send.extend(sends);
         }
-        desk.out.send.extend(sends);
         self.stage = Stage::Over;
     }
-}
-
-/// Who may be in the cohort of this round.
-fn allowed(asked: &Asked, running: &Running) -> Places {
-    let count = running.lineup.count;
-    if let Some(same_as) = asked.begin.same_as {
-        let past = running.past.iter().find(|past| past.round == same_as);
-        return past.map_or(Places::none(count), |past| past.places.clone());
-    }
-    let mut allowed = Places::all(count);
-    for past in running.past.iter().filter(|past| past.snapshot == asked.begin.snapshot) {
-        past.places.iter().for_each(|place| allowed.remove(place));
-    }
-    allowed
-}
-
-/// What a round needs of its session while it decides, and what it gives back.
-struct RunningParts<'a> {
-    members: Vec<Name>,
-    fixed: &'a mut Vec<Past>,
 }
 
 impl Running {
@@ -422,28 +297,46 @@ impl Running {
             return Err(Stop::Early);
         };
         if envelope.kind == Kind::Open {
-            return Err(Stop::Useless("a single server has nothing to open"));
+            return Err(Stop::Useless("a server has nothing to open"));
         }
         if envelope.after != round.asked.digest {
             return Err(Stop::Useless("it continues another Begin than this server has"));
         }
         match envelope.kind {
             Kind::Held => {
-                let seat = self.lineup.seat_of(&envelope.from).ok_or(Wrong::NotItsRole)?;
-                frame.verify(&self.lineup.seats[usize::from(seat)].identity)?;
-                round.on_held(frame, seat, desk.now)?;
+                let Duty::Lead(lead) = &mut round.duty else { return Err(rule("a Held goes to the first server")) };
+                lead.on_held(frame, &self.lineup, &round.gather)?;
+                round.news = desk.now;
             }
-            _ => {
-                let place = place_of(&self.joined, &envelope.from).ok_or(Wrong::NotItsRole)?;
-                frame.verify(&self.joined[place.0 as usize].identity)?;
-                match envelope.kind {
-                    Kind::Share => round.on_share(frame, place, address, rules, desk)?,
-                    _ => round.on_decline(frame, place, desk.now)?,
-                }
+            Kind::Cohort => {
+                let past = round.on_cohort(frame, &self.lineup)?;
+                self.remember(past, rules.session, desk);
             }
+            _ => self.take_patients(frame, address, rules, desk)?,
         }
         self.advance(rules, desk);
         Ok(())
+    }
+
+    /// A patient shares or declines.
+    fn take_patients(
+        &mut self,
+        frame: &Frame,
+        address: &Address,
+        rules: &Rules,
+        desk: &mut ServerDesk<'_>,
+    ) -> Result<(), Stop> {
+        let Some(round) = &mut self.round else { return Err(Stop::Early) };
+        let place = place_of(&self.joined, &frame.envelope.from).ok_or(Wrong::NotItsRole)?;
+        frame.verify(&self.joined[place.0 as usize].identity)?;
+        match (frame.envelope.kind, &mut round.duty) {
+            (Kind::Share, _) => round.on_share(frame, place, address, rules, desk),
+            (_, Duty::Lead(lead)) => {
+                round.news = desk.now;
+                lead.on_decline(frame, place)
+            }
+            (_, Duty::Report { .. }) => Err(Stop::Useless("the first server counts who declined")),
+        }
     }
 
     pub(super) fn take_chunk(
@@ -458,7 +351,7 @@ impl Running {
             return Err(if old { Stop::Useless("a chunk of an old round") } else { Stop::Early });
         };
         let place = place_of(&self.joined, &address.from).ok_or(Wrong::NotItsRole)?;
-        if !round.shares.contains_key(&place) {
+        if round.gather.sharer(place).is_none() {
             return Err(if round.collecting() { Stop::Early } else { Stop::Useless("the cohort is fixed") });
         }
         let ticket = round.ticket(session, Work::Identify(address.clone()));
@@ -480,7 +373,7 @@ impl Running {
                     round.identified(place, address, bytes, digest, rules, desk);
                 }
             }
-            (Work::Fold, Outcome::Folded { chunk, sum }) => round.folded(chunk, sum, rules.session, desk),
+            (Work::Fold, Outcome::Folded { at, sum }) => round.folded(at, sum, rules.session, desk),
             (Work::Fold, Outcome::Packed { chunks, digests }) => round.packed(chunks, digests, rules, desk),
             _ => {}
         }
@@ -489,29 +382,33 @@ impl Running {
 
     pub(super) fn keep_time(&mut self, rules: &Rules, desk: &mut ServerDesk<'_>) {
         self.advance(rules, desk);
-        let Some(round) = &self.round else { return };
-        if round.collecting() {
-            let quiet = round.news.plus_millis(round.asked.tenth());
-            let next =
-                if quiet > desk.now { quiet.min(round.asked.shares_close()) } else { round.asked.shares_close() };
-            desk.out.wake_at(next);
-        } else if desk.now >= round.asked.ends() {
+        let Some(round) = &mut self.round else { return };
+        round.report(rules, desk);
+        let (close, ends) = (round.asked.shares_close(), round.asked.ends());
+        if desk.now >= ends {
             desk.out.settled.push(Settled::Round(rules.session, round.asked.round));
             self.round = None;
+        } else if round.collecting() && desk.now < close {
+            let quiet = round.news.plus_millis(round.asked.tenth());
+            desk.out.wake_at(if quiet > desk.now { quiet.min(close) } else { close });
         } else {
-            desk.out.wake_at(round.asked.ends());
+            desk.out.wake_at(ends);
         }
     }
 
     /// Decides on the cohort and works towards the sum, as far as things stand.
     fn advance(&mut self, rules: &Rules, desk: &mut ServerDesk<'_>) {
         let Some(round) = &mut self.round else { return };
-        let members = self.lineup.seats.iter().map(|seat| seat.identity.name.clone()).collect();
-        let before = self.past.len();
-        round.decide(rules, &mut RunningParts { members, fixed: &mut self.past }, desk);
-        round.finish(rules.session, desk);
-        if self.past.len() > before {
-            self.save(rules.session, desk);
+        if let Some(past) = round.decide(rules, &self.lineup, desk) {
+            self.remember(past, rules.session, desk);
         }
+        if let Some(round) = &mut self.round {
+            round.finish(rules.session, desk);
+        }
+    }
+
+    fn remember(&mut self, past: Past, session: SessionId, desk: &mut ServerDesk<'_>) {
+        self.past.push(past);
+        self.save(session, desk);
     }
 }

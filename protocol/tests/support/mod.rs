@@ -27,6 +27,11 @@ pub fn p(i: usize) -> Name {
     name(&format!("p{i:02}"))
 }
 
+/// The name of server `i`.
+pub fn server(i: usize) -> Name {
+    if i == 0 { name("server") } else { name(&format!("server-{i}")) }
+}
+
 pub fn snapshot(label: &str) -> Snapshot {
     label.parse().unwrap()
 }
@@ -36,7 +41,8 @@ pub fn snapshot(label: &str) -> Snapshot {
 pub struct Build {
     pub seed: u64,
     pub patients: usize,
-    /// How many of them, counted from the first, are marked: by default all.
+    pub servers: usize,
+    /// How many patients, counted from the first, are marked: by default all.
     pub marked: usize,
     pub committee: u8,
     pub threshold: u8,
@@ -70,6 +76,7 @@ impl Build {
         Self {
             seed: 1,
             patients,
+            servers: 1,
             marked: committee.into(),
             committee,
             threshold,
@@ -103,7 +110,7 @@ impl Build {
             threshold: Some(self.threshold),
             min_cohort: Some(self.min_cohort),
             candidates: self.candidates.clone(),
-            server: name("server"),
+            servers: (0..self.servers).map(server).collect(),
             payloads: self.payloads,
             join_seconds: 30,
             not_after: now.plus_seconds(self.lifetime_seconds),
@@ -121,7 +128,7 @@ impl Build {
     pub fn parties(self) -> Study {
         let mut net = Network::new(self.seed);
         net.add_hospital(&name("hospital"));
-        net.add_server(&name("server"));
+        (0..self.servers).for_each(|i| net.add_server(&server(i)));
         for i in 0..self.patients {
             let role = if i < self.marked { Role::Member } else { Role::Patient };
             net.add_patient(&p(i), role, self.policy.clone(), self.schema());
