@@ -115,6 +115,8 @@ mod hospital;
 mod id;
 mod job;
 mod kdf;
+mod keystream;
+mod lane;
 mod mask;
 mod member;
 mod patient;
@@ -127,9 +129,14 @@ mod secret;
 mod server;
 mod session;
 mod sharing;
+#[cfg(target_arch = "x86_64")]
+mod shuffle;
 mod step;
 mod task;
+#[cfg(target_arch = "x86_64")]
+mod vaes;
 mod wire;
+mod words;
 
 pub use caretaker::{Caretaker, Purge};
 pub use chunks::{CHUNK_BYTES, ChunkError, Chunks, VECTOR_BYTES};
