@@ -225,11 +225,7 @@ fn mask_vector(vector: &SecretVector, chunks: &Chunks, root: &Root, begin: Diges
     for chunk in 0..chunks.count() {
         let start = chunks.start(chunk);
         let range = start as usize..start as usize + chunks.len(chunk);
-        let mut lanes = Lanes::from_i64(ring, vector.0.get(range)?).ok()?;
-        for key in &keys {
-            mask::sub_mask(key, ring, start, &mut lanes);
-        }
-        let bytes = Bytes::from(lanes.pack(ring));
+        let bytes = Bytes::from(mask::mask_values(&keys, ring, start, vector.0.get(range)?).ok()?);
         digests.push(kdf::chunk_digest(&bytes));
         packed.push(bytes);
     }
@@ -248,9 +244,7 @@ fn fold(at: usize, mut sum: Lanes, ring: Ring, add: &[Bytes], subtract: &[Bytes]
 
 fn expand(chunk: u32, chunks: &Chunks, keys: &[StreamKey]) -> Outcome {
     let mut sum = Lanes::zero(chunks.ring(), chunks.len(chunk));
-    for key in keys {
-        mask::add_mask(key, chunks.ring(), chunks.start(chunk), &mut sum);
-    }
+    mask::add_masks(keys, chunks.ring(), chunks.start(chunk), &mut sum);
     Outcome::Expanded { chunk, sum }
 }
 

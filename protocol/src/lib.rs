@@ -116,6 +116,8 @@ mod hospital;
 mod id;
 mod job;
 mod kdf;
+mod keystream;
+mod lane;
 mod mail;
 mod mask;
 mod member;
@@ -131,9 +133,14 @@ mod server;
 mod session;
 mod shards;
 mod sharing;
+#[cfg(target_arch = "x86_64")]
+mod shuffle;
 mod step;
 mod task;
+#[cfg(target_arch = "x86_64")]
+mod vaes;
 mod wire;
+mod words;
 
 pub use caretaker::{Caretaker, Purge};
 pub use chunks::{CHUNK_BYTES, ChunkError, Chunks, VECTOR_BYTES};

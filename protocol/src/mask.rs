@@ -1,22 +1,16 @@
-//! From a seed to a mask: G is AES-256-CTR, one lane for each coordinate (design section 3).
-
-use aes::Aes256;
-use aes::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
-use ctr::Ctr128BE;
-use zeroize::Zeroize;
+//! From seeds to masks: G is AES-256-CTR, one lane for each coordinate (design section 3).
 
 use crate::id::{Digest, Name};
 use crate::kdf::derive;
-use crate::ring::{Lane, Lanes, Ring};
+use crate::keystream;
+use crate::lane::Lane;
+use crate::ring::{Lanes, Ring, RingError, pack_onto};
 use crate::secret::{Root, Seed, StreamKey};
+use crate::words;
 
-/// The whole IV is the counter, from zero: a key serves one vector, so there is no nonce. Below
-/// 2^36 bytes a counter of 32 bits yields the same stream; this one cannot run over whatever the
-/// start, and a vector ends at 2^33.
-type Cipher = Ctr128BE<Aes256>;
-
-/// Bytes of keystream made at a time: they are used up while they are in the first cache.
-const TILE: usize = 8 * 1024;
+/// Bytes of lanes that all masks are applied to before the next: they stay in the second cache, and a key's schedule
+/// is made anew for each in a hundredth of its time.
+const TILE: usize = 64 * 1024;
 
 impl Seed {
     /// `s[i,B]` from a patient's root of this round, bound to the Begin, the digest of its input and
@@ -40,47 +34,71 @@ impl Seed {
 
 /// Adds the mask's coordinates from `start` on to `lanes`, which must be the lanes of `ring`.
 pub fn add_mask(key: &StreamKey, ring: Ring, start: u64, lanes: &mut Lanes) {
-    let mut cipher = cipher_at(key, ring, start);
-    match lanes {
-        Lanes::U16(v) => combine::<_, 2>(&mut cipher, v, Lane::plus),
-        Lanes::U32(v) => combine::<_, 4>(&mut cipher, v, Lane::plus),
-        Lanes::U64(v) => combine::<_, 8>(&mut cipher, v, Lane::plus),
-    }
+    add_masks(std::slice::from_ref(key), ring, start, lanes);
 }
 
 /// Subtracts the mask's coordinates from `start` on from `lanes`, which must be the lanes of `ring`.
 pub fn sub_mask(key: &StreamKey, ring: Ring, start: u64, lanes: &mut Lanes) {
-    let mut cipher = cipher_at(key, ring, start);
+    sub_masks(std::slice::from_ref(key), ring, start, lanes);
+}
+
+/// Adds the coordinates from `start` on of many masks to `lanes`, which must be the lanes of `ring`.
+pub fn add_masks(keys: &[StreamKey], ring: Ring, start: u64, lanes: &mut Lanes) {
+    let at = u128::from(start) * ring.lane_bytes() as u128;
     match lanes {
-        Lanes::U16(v) => combine::<_, 2>(&mut cipher, v, Lane::minus),
-        Lanes::U32(v) => combine::<_, 4>(&mut cipher, v, Lane::minus),
-        Lanes::U64(v) => combine::<_, 8>(&mut cipher, v, Lane::minus),
+        Lanes::U16(v) => combine::<_, 2>(keys, at, v, Lane::plus),
+        Lanes::U32(v) => combine::<_, 4>(keys, at, v, Lane::plus),
+        Lanes::U64(v) => combine::<_, 8>(keys, at, v, Lane::plus),
     }
 }
 
-fn cipher_at(key: &StreamKey, ring: Ring, start: u64) -> Cipher {
-    let mut cipher = Cipher::new(key.expose().into(), &[0; 16].into());
-    cipher.seek(u128::from(start) * ring.lane_bytes() as u128);
-    cipher
-}
-
-fn combine<L: Lane, const W: usize>(cipher: &mut Cipher, lanes: &mut [L], op: impl Fn(L, L) -> L) {
-    let mut tile = Tile([0; TILE]);
-    for part in lanes.chunks_mut(TILE / W) {
-        let stream = &mut tile.0[..part.len() * W];
-        cipher.write_keystream(stream);
-        let words = stream.as_chunks::<W>().0;
-        part.iter_mut().zip(words).for_each(|(lane, word)| *lane = op(*lane, L::read(word)));
+/// Subtracts the coordinates from `start` on of many masks from `lanes`, which must be the lanes of `ring`.
+pub fn sub_masks(keys: &[StreamKey], ring: Ring, start: u64, lanes: &mut Lanes) {
+    let at = u128::from(start) * ring.lane_bytes() as u128;
+    match lanes {
+        Lanes::U16(v) => combine::<_, 2>(keys, at, v, Lane::minus),
+        Lanes::U32(v) => combine::<_, 4>(keys, at, v, Lane::minus),
+        Lanes::U64(v) => combine::<_, 8>(keys, at, v, Lane::minus),
     }
 }
 
-/// Keystream for the moment, wiped on drop.
-struct Tile([u8; TILE]);
+/// The coordinates of a masked vector from `start` on, as they travel: `values` without the masks of all `keys`.
+///
+/// Fails with [`RingError::Value`] where a value does not lie in the ring.
+pub fn mask_values(keys: &[StreamKey], ring: Ring, start: u64, values: &[i64]) -> Result<Vec<u8>, RingError> {
+    let at = u128::from(start) * ring.lane_bytes() as u128;
+    let mut tile = Lanes::zero(ring, values.len().min(TILE / ring.lane_bytes()));
+    match &mut tile {
+        Lanes::U16(v) => mask_tiles::<_, 2>(keys, ring, at, values, v),
+        Lanes::U32(v) => mask_tiles::<_, 4>(keys, ring, at, values, v),
+        Lanes::U64(v) => mask_tiles::<_, 8>(keys, ring, at, values, v),
+    }
+}
 
-impl Drop for Tile {
-    fn drop(&mut self) {
-        // A slice is wiped in bulk, an array byte by byte: a tenth of the time of a chunk.
-        self.0.as_mut_slice().zeroize();
+/// From values to words in one walk over memory: what happens between is in `tile`, which the caller wipes.
+fn mask_tiles<L: Lane, const S: usize>(
+    keys: &[StreamKey],
+    ring: Ring,
+    at: u128,
+    values: &[i64],
+    tile: &mut [L],
+) -> Result<Vec<u8>, RingError> {
+    let mut packed = Vec::with_capacity(values.len() * ring.word_bytes());
+    for (i, part) in values.chunks(TILE / S).enumerate() {
+        let lanes = &mut tile[..part.len()];
+        if !words::cut(part, ring.bits().into(), lanes) {
+            return Err(ring.refusal(values));
+        }
+        combine::<L, S>(keys, at + (i * TILE) as u128, lanes, L::minus);
+        pack_onto(lanes, ring, &mut packed);
+    }
+    Ok(packed)
+}
+
+fn combine<L: Lane, const S: usize>(keys: &[StreamKey], at: u128, lanes: &mut [L], op: impl Fn(L, L) -> L) {
+    for (tile, lanes) in lanes.chunks_mut(TILE / S).enumerate() {
+        let at = at + (tile * TILE) as u128;
+        keys.iter().for_each(|key| keystream::combine::<L, S>(key, at, lanes, &op));
     }
 }
 
@@ -170,7 +188,33 @@ mod tests {
         assert_ne!(&commitments[0].0, seed.stream_key().expose());
     }
 
+    #[test]
+    fn a_value_outside_is_named_by_its_place_in_the_whole() {
+        let mut values = vec![1; 40_000];
+        values[39_000] = 1 << 40;
+        let refused = mask_values(&[StreamKey::new([9; 32])], ring(40), 0, &values);
+        assert_eq!(refused, Err(RingError::Value { index: 39_000, bits: 40 }));
+    }
+
     proptest! {
+        #[test]
+        fn many_masks_at_once_equal_one_by_one(bytes in 2_u8..=8, start in 0_u64..1_000, len in 0_usize..40_000, count in 0_u8..4) {
+            let ring = ring(bytes * 8);
+            let keys: Vec<StreamKey> = (0..count).map(|i| StreamKey::new([i; 32])).collect();
+            let values: Vec<i64> = (0..len as i64).map(|i| i % 65_536 - 32_768).collect();
+            let (mut added, mut taken) = (Lanes::from_i64(ring, &values).unwrap(), Lanes::from_i64(ring, &values).unwrap());
+            for key in &keys {
+                add_mask(key, ring, start, &mut added);
+                sub_mask(key, ring, start, &mut taken);
+            }
+            let (mut sum, mut difference) = (Lanes::from_i64(ring, &values).unwrap(), Lanes::from_i64(ring, &values).unwrap());
+            add_masks(&keys, ring, start, &mut sum);
+            sub_masks(&keys, ring, start, &mut difference);
+            prop_assert_eq!(sum.to_i64(ring), added.to_i64(ring));
+            prop_assert_eq!(difference.to_i64(ring), taken.to_i64(ring));
+            prop_assert_eq!(mask_values(&keys, ring, start, &values).unwrap(), taken.pack(ring));
+        }
+
         #[test]
         fn chunkwise_equals_whole(bytes in 2_u8..=8, start in 0_u64..70_000, len in 0_usize..20_000, cut in 0_usize..20_000) {
             let (key, ring) = (StreamKey::new([9; 32]), ring(bytes * 8));

@@ -6,6 +6,9 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
+use crate::lane::Lane;
+use crate::words;
+
 /// The ring Z_2^w for a width w of 16, 24, .. 64 bits.
 ///
 /// A word travels in w/8 bytes, little-endian, and is added in a lane of 16, 32 or 64 bits: the
@@ -89,6 +92,13 @@ impl Ring {
         u128::from(n) * u128::from(scaled_bound) < 1 << (self.0 - 1)
     }
 
+    /// Which of `values` is the first that does not lie in the ring; there must be one.
+    pub(crate) fn refusal(self, values: &[i64]) -> RingError {
+        let unused = 64 - u32::from(self.0);
+        let outside = values.iter().position(|&value| value != (value << unused) >> unused);
+        RingError::Value { index: outside.unwrap_or_default(), bits: self.0 }
+    }
+
     /// The narrowest ring in which [`Ring::fits`] holds.
     pub fn narrowest(n: u64, scaled_bound: u64) -> Option<Self> {
         Self::all().find(|ring| ring.fits(n, scaled_bound))
@@ -120,53 +130,6 @@ pub enum Lanes {
     U64(Vec<u64>),
 }
 
-/// One coordinate in memory. `W` is the size of a word in bytes; bytes that the lane has and the
-/// word lacks are zero on the way in and dropped on the way out.
-pub(crate) trait Lane: Copy {
-    fn plus(self, other: Self) -> Self;
-    fn minus(self, other: Self) -> Self;
-    fn wide(self) -> u64;
-    fn read<const W: usize>(word: &[u8; W]) -> Self;
-    fn write<const W: usize>(self, word: &mut [u8; W]);
-}
-
-macro_rules! lane {
-    ($($lane:ty),+) => {$(
-        impl Lane for $lane {
-            #[inline(always)]
-            fn plus(self, other: Self) -> Self {
-                self.wrapping_add(other)
-            }
-
-            #[inline(always)]
-            fn minus(self, other: Self) -> Self {
-                self.wrapping_sub(other)
-            }
-
-            #[inline(always)]
-            fn wide(self) -> u64 {
-                self as u64
-            }
-
-            #[inline(always)]
-            fn read<const W: usize>(word: &[u8; W]) -> Self {
-                let mut bytes = [0; size_of::<Self>()];
-                let shared = W.min(bytes.len());
-                bytes[..shared].copy_from_slice(&word[..shared]);
-                Self::from_le_bytes(bytes)
-            }
-
-            #[inline(always)]
-            fn write<const W: usize>(self, word: &mut [u8; W]) {
-                let shared = W.min(size_of::<Self>());
-                word[..shared].copy_from_slice(&self.to_le_bytes()[..shared]);
-            }
-        }
-    )+};
-}
-
-lane!(u16, u32, u64);
-
 /// Runs `$body` for whichever lanes these are.
 macro_rules! each {
     ($lanes:expr, $v:ident => $body:expr) => {
@@ -190,18 +153,17 @@ macro_rules! both {
     };
 }
 
-/// Calls a function of (lanes, bytes) with the word size as a constant, or fails with
-/// [`ShapeError::Lanes`] where the lanes are not the ring's. The constant lets the loops vectorise.
-macro_rules! by_word {
-    ($lanes:expr, $ring:expr, $f:ident, $bytes:expr, $op:ident) => {
+/// Combines lanes with words, or fails with [`ShapeError`]. The word size is a constant, so that the loops vectorise.
+macro_rules! combine_words {
+    ($lanes:expr, $ring:expr, $bytes:expr, $op:expr) => {
         match ($lanes, $ring.word_bytes()) {
-            (Lanes::U16(v), 2) => $f::<_, 2>(v, $bytes, Lane::$op),
-            (Lanes::U32(v), 3) => $f::<_, 3>(v, $bytes, Lane::$op),
-            (Lanes::U32(v), 4) => $f::<_, 4>(v, $bytes, Lane::$op),
-            (Lanes::U64(v), 5) => $f::<_, 5>(v, $bytes, Lane::$op),
-            (Lanes::U64(v), 6) => $f::<_, 6>(v, $bytes, Lane::$op),
-            (Lanes::U64(v), 7) => $f::<_, 7>(v, $bytes, Lane::$op),
-            (Lanes::U64(v), 8) => $f::<_, 8>(v, $bytes, Lane::$op),
+            (Lanes::U16(v), 2) => combine_full::<_, 2>(v, $bytes, $op),
+            (Lanes::U32(v), 3) => combine_narrow::<_, 3, 4>(v, $bytes, $op),
+            (Lanes::U32(v), 4) => combine_full::<_, 4>(v, $bytes, $op),
+            (Lanes::U64(v), 5) => combine_narrow::<_, 5, 8>(v, $bytes, $op),
+            (Lanes::U64(v), 6) => combine_narrow::<_, 6, 8>(v, $bytes, $op),
+            (Lanes::U64(v), 7) => combine_narrow::<_, 7, 8>(v, $bytes, $op),
+            (Lanes::U64(v), 8) => combine_full::<_, 8>(v, $bytes, $op),
             _ => Err(ShapeError::Lanes),
         }
     };
@@ -230,15 +192,9 @@ impl Lanes {
     /// Signed values as ring elements, or [`RingError::Value`] with the index of the first that
     /// lies outside `-2^(w-1) .. 2^(w-1) - 1`.
     pub fn from_i64(ring: Ring, values: &[i64]) -> Result<Self, RingError> {
-        let unused = 64 - u32::from(ring.bits());
-        if let Some(index) = values.iter().position(|&value| value != (value << unused) >> unused) {
-            return Err(RingError::Value { index, bits: ring.bits() });
-        }
-        Ok(match ring.lane_bytes() {
-            2 => Self::U16(values.iter().map(|&value| value as u16).collect()),
-            4 => Self::U32(values.iter().map(|&value| value as u32).collect()),
-            _ => Self::U64(values.iter().map(|&value| value as u64).collect()),
-        })
+        let mut lanes = Self::zero(ring, values.len());
+        let fit = each!(&mut lanes, v => words::cut(values, ring.bits().into(), v));
+        if fit { Ok(lanes) } else { Err(ring.refusal(values)) }
     }
 
     /// The ring elements as signed values, their sign taken from bit w-1.
@@ -259,7 +215,9 @@ impl Lanes {
 
     /// The words as they travel: w/8 bytes each, little-endian. Bits of a lane above w are dropped.
     pub fn pack(&self, ring: Ring) -> Vec<u8> {
-        each!(self, v => pack_lanes(v, ring))
+        let mut bytes = Vec::with_capacity(self.len() * ring.word_bytes());
+        each!(self, v => pack_onto(v, ring, &mut bytes));
+        bytes
     }
 
     /// Words from the bytes in which they travelled, or [`ShapeError::Words`].
@@ -271,12 +229,12 @@ impl Lanes {
 
     /// Adds words in the form in which they travel.
     pub fn add_packed(&mut self, ring: Ring, bytes: &[u8]) -> Result<(), ShapeError> {
-        by_word!(self, ring, combine_packed, bytes, plus)
+        combine_words!(self, ring, bytes, Lane::plus)
     }
 
     /// Subtracts words in the form in which they travel.
     pub fn sub_packed(&mut self, ring: Ring, bytes: &[u8]) -> Result<(), ShapeError> {
-        by_word!(self, ring, combine_packed, bytes, minus)
+        combine_words!(self, ring, bytes, Lane::minus)
     }
 
     /// A copy of the coordinates in `range`, which is cut to the vector's length.
@@ -295,47 +253,56 @@ fn combine<L: Lane>(to: &mut [L], from: &[L], op: impl Fn(L, L) -> L) -> Result<
     if to.len() != from.len() {
         return Err(ShapeError::Length { expected: to.len(), got: from.len() });
     }
-    to.iter_mut().zip(from).for_each(|(lane, &other)| *lane = op(*lane, other));
+    words::combine(to, from, op);
     Ok(())
 }
 
-fn combine_packed<L: Lane, const W: usize>(
+fn combine_full<L: Lane, const W: usize>(to: &mut [L], bytes: &[u8], op: impl Fn(L, L) -> L) -> Result<(), ShapeError> {
+    let words = as_words::<W>(bytes, to.len())?;
+    words::combine_full(to, words, op);
+    Ok(())
+}
+
+fn combine_narrow<L: Lane, const W: usize, const S: usize>(
     to: &mut [L],
     bytes: &[u8],
     op: impl Fn(L, L) -> L,
 ) -> Result<(), ShapeError> {
-    let (words, rest) = bytes.as_chunks::<W>();
-    if !rest.is_empty() {
-        return Err(ShapeError::Words { bytes: bytes.len(), word: W });
-    }
-    if to.len() != words.len() {
-        return Err(ShapeError::Length { expected: to.len(), got: words.len() });
-    }
-    to.iter_mut().zip(words).for_each(|(lane, word)| *lane = op(*lane, L::read(word)));
+    let words = as_words::<W>(bytes, to.len())?;
+    words::combine_narrow::<L, W, S>(to, words, op);
     Ok(())
 }
 
-fn pack_lanes<L: Lane>(lanes: &[L], ring: Ring) -> Vec<u8> {
+/// Appends the words of `lanes` as they travel.
+pub(crate) fn pack_onto<L: Lane>(lanes: &[L], ring: Ring, bytes: &mut Vec<u8>) {
+    let start = bytes.len();
+    bytes.resize(start + lanes.len() * ring.word_bytes(), 0);
+    let to = &mut bytes[start..];
     match ring.word_bytes() {
-        2 => pack_words::<L, 2>(lanes),
-        3 => pack_words::<L, 3>(lanes),
-        4 => pack_words::<L, 4>(lanes),
-        5 => pack_words::<L, 5>(lanes),
-        6 => pack_words::<L, 6>(lanes),
-        7 => pack_words::<L, 7>(lanes),
-        _ => pack_words::<L, 8>(lanes),
+        2 => words::pack::<L, 2>(lanes, to),
+        3 => words::pack::<L, 3>(lanes, to),
+        4 => words::pack::<L, 4>(lanes, to),
+        5 => words::pack::<L, 5>(lanes, to),
+        6 => words::pack::<L, 6>(lanes, to),
+        7 => words::pack::<L, 7>(lanes, to),
+        _ => words::pack::<L, 8>(lanes, to),
     }
 }
 
-fn pack_words<L: Lane, const W: usize>(lanes: &[L]) -> Vec<u8> {
-    let mut bytes = vec![0; lanes.len() * W];
-    bytes.as_chunks_mut::<W>().0.iter_mut().zip(lanes).for_each(|(word, lane)| lane.write(word));
-    bytes
+/// `bytes` as words, which must be as many as expected.
+fn as_words<const W: usize>(bytes: &[u8], expected: usize) -> Result<&[[u8; W]], ShapeError> {
+    let (words, rest) = bytes.as_chunks::<W>();
+    match (rest, words.len()) {
+        ([], got) if got == expected => Ok(words),
+        ([], got) => Err(ShapeError::Length { expected, got }),
+        _ => Err(ShapeError::Words { bytes: bytes.len(), word: W }),
+    }
 }
 
 impl Drop for Lanes {
     fn drop(&mut self) {
-        each!(self, v => v.zeroize());
+        // A slice is wiped in bulk, a `Vec` element by element; lanes never grow, so there is no spare capacity.
+        each!(self, v => v.as_mut_slice().zeroize());
     }
 }
 
