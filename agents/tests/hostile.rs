@@ -2,10 +2,9 @@
 //! with the right sum, and what was tried is in the logs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod secrecy_support;
+mod support;
 
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,8 +17,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs::kx_group};
 use rustls::{ClientConfig, ClientConnection, NamedGroup, ProtocolVersion, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use secrecy_support::{Capture, Played, Study, address, name};
 use serde::Serialize;
+use support::{Capture, Played, Study, address, expired_certificate, name};
 
 const HONEST: [(&str, &str); 3] = [("alice", "100"), ("bob", "200"), ("charlie", "300")];
 /// Everybody's value and mallory's 27: the test plays mallory, and no round ends before it takes part.
@@ -32,13 +31,11 @@ async fn study_with_mallory() -> (Study, Played) {
     study.enrol("mallory", "member");
     study.enrol("eve", "patient");
     study.start_broker();
-    study.add("server", &["server"]);
+    study.start_server();
     for (name, value) in HONEST {
-        study.add_patient(name, value, "1");
+        study.start_patient(name, value);
     }
-    for party in study.parties.values().filter(|party| !party.stderr.so_far().contains("broker ready")) {
-        party.stderr.wait_for("is ready", 1);
-    }
+    study.is_ready();
     let mallory = Played::new(&study, "mallory", 27).await;
     (study, mallory)
 }
@@ -111,13 +108,13 @@ async fn junk_under_anothers_name_is_logged_and_changes_nothing() {
     }
     capture.until(Kind::Announce, 2).await;
     mallory.until(Kind::Result).await;
-    let asked = asking.answer();
+    let asked = asking.ended();
     asked.opened(WITH_MALLORY, 4);
-    study.parties["server"].stderr.wait_for("alice sent a share that does not hold", 1);
-    study.parties["server"].stderr.wait_for("alice sent a join that does not hold", 1);
-    study.parties["bob"].stderr.wait_for("alice sent a share that does not hold", 1);
-    study.parties["charlie"].stderr.wait_for("hospital sent a abort that does not hold", 1);
-    study.parties["broker"].stderr.wait_for("abort of hospital changes nothing", 1);
+    study.parties["server"].has_said("alice sent a share that does not hold", 1);
+    study.parties["server"].has_said("alice sent a join that does not hold", 1);
+    study.parties["bob"].has_said("alice sent a share that does not hold", 1);
+    study.parties["charlie"].has_said("hospital sent a abort that does not hold", 1);
+    study.parties["broker"].has_said("abort of hospital changes nothing", 1);
     assert!(asked.stderr.contains("bob sent a confirm that does not hold"), "{}", asked.stderr);
 }
 
@@ -126,7 +123,7 @@ async fn a_flood_under_its_own_name_stops_no_round() {
     const EACH: usize = 3000;
     let (study, mut mallory) = study_with_mallory().await;
     let eve = Board::new(study.link("eve").await);
-    let credentials = study.credentials("eve");
+    let credentials = study.home.credentials("eve");
     let kinds = [Kind::Join, Kind::Share, Kind::Chunk, Kind::Key, Kind::Held, Kind::Cohort, Kind::Open, Kind::MaskSum];
     let flood = |session: Digest| {
         let credentials = &credentials;
@@ -156,7 +153,7 @@ async fn a_flood_under_its_own_name_stops_no_round() {
     mallory.until(Kind::Begin).await;
     write_all(&eve, flood(session)).await;
     mallory.until(Kind::Result).await;
-    asking.answer().opened(WITH_MALLORY, 4);
+    asking.ended().opened(WITH_MALLORY, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,7 +162,7 @@ async fn replays_under_another_name_and_in_another_round_have_no_effect() {
     let mut capture = study.capture().await;
     let asking = study.begin(&ASK);
     mallory.until(Kind::Result).await;
-    asking.answer().opened(WITH_MALLORY, 4);
+    asking.ended().opened(WITH_MALLORY, 4);
     capture.until(Kind::Result, 1).await;
 
     let asking = study.begin(&[]);
@@ -174,7 +171,7 @@ async fn replays_under_another_name_and_in_another_round_have_no_effect() {
     for (board, from) in [(&eve, "eve"), (&mallory.board, "mallory")] {
         let mut replays = Vec::new();
         for message in &capture.seen {
-            let Address { session, round, to, kind, .. } = secrecy_support::address_of(message).unwrap();
+            let Address { session, round, to, kind, .. } = support::address_of(message).unwrap();
             for round in [round.0, 2] {
                 replays.push((address(session, round, from, &to.to_string(), kind), message.payload.clone()));
             }
@@ -183,14 +180,14 @@ async fn replays_under_another_name_and_in_another_round_have_no_effect() {
         write_all(board, replays).await;
     }
     mallory.until(Kind::Result).await;
-    let asked = asking.answer();
+    let asked = asking.ended();
     asked.opened(WITH_MALLORY, 4);
     assert!(asked.stdout.contains("\"round\":2,"), "{}", asked.stdout);
     // And a third, with nobody's help.
     let asking = study.begin(&["--last"]);
     mallory.until(Kind::Begin).await;
     mallory.until(Kind::Result).await;
-    asking.answer().opened(WITH_MALLORY, 4);
+    asking.ended().opened(WITH_MALLORY, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -205,22 +202,21 @@ async fn a_name_that_was_seen_can_be_written_by_nobody_again() {
     // Even who has alice's key cannot put other bytes where hers are.
     for (name, _) in HONEST {
         let thief = Board::new(study.link(name).await);
-        let hers =
-            capture.seen.iter().filter_map(secrecy_support::address_of).filter(|seen| seen.from.as_str() == name);
+        let hers = capture.seen.iter().filter_map(support::address_of).filter(|seen| seen.from.as_str() == name);
         let junk: Vec<_> = hers.map(|seen| (seen, Bytes::from_static(b"junk"))).collect();
         assert!(junk.iter().any(|(seen, _)| seen.kind == Kind::Share), "{name} has shared nothing");
         let written = write_all(&thief, junk).await;
         assert!(written.iter().all(|outcome| *outcome == Published::Already), "{name}: {written:?}");
     }
     mallory.until(Kind::Result).await;
-    asking.answer().opened(WITH_MALLORY, 4);
+    asking.ended().opened(WITH_MALLORY, 4);
 
     // What a party writes next has another name, whatever went before.
     let asking = study.begin(&[]);
     mallory.until(Kind::Result).await;
-    asking.answer().opened(WITH_MALLORY, 4);
+    asking.ended().opened(WITH_MALLORY, 4);
     capture.until(Kind::Result, 2).await;
-    let mut names: Vec<_> = capture.seen.iter().filter_map(secrecy_support::address_of).map(|seen| seen.name).collect();
+    let mut names: Vec<_> = capture.seen.iter().filter_map(support::address_of).map(|seen| seen.name).collect();
     let total = names.len();
     names.sort();
     names.dedup();
@@ -242,12 +238,12 @@ async fn a_member_that_sends_garbage_of_every_kind_spoils_nothing() {
     let begin = Frame::decode(&begin).unwrap().digest;
     write_all(&mallory.board, garbage(&mallory.credentials, session, &[session, roster, begin])).await;
     mallory.until(Kind::Result).await;
-    let asked = asking.answer();
+    let asked = asking.ended();
     // What it signed counts against mallory itself: its own value is out, the others' are in.
     asked.opened("600", 3);
     assert!(asked.stderr.contains("mallory sent a"), "{}", asked.stderr);
     for party in ["server", "alice", "bob", "charlie"] {
-        study.parties[party].stderr.wait_for("mallory sent a", 1);
+        study.parties[party].has_said("mallory sent a", 1);
     }
 }
 
@@ -284,7 +280,9 @@ async fn a_forged_end_purges_nothing_and_ends_no_session() {
     }
     // In the middle of a round, by a member of the committee and by a patient that takes no part.
     let eve = Board::new(study.link("eve").await);
-    for (board, credentials) in [(&eve, study.credentials("eve")), (&mallory.board, study.credentials("mallory"))] {
+    for (board, credentials) in
+        [(&eve, study.home.credentials("eve")), (&mallory.board, study.home.credentials("mallory"))]
+    {
         let from = credentials.identity().name.to_string();
         let cohort = frame(&credentials, Kind::Cohort, (session, 1), begin, &packed(&()));
         let receipt = Receipt { count: 4, cohort, confirms: Vec::new(), last: true };
@@ -296,7 +294,7 @@ async fn a_forged_end_purges_nothing_and_ends_no_session() {
         });
         write_all(board, forged.collect()).await;
         for kind in ["result", "abort"] {
-            study.parties["broker"].stderr.wait_for(&format!("{kind} of {from} changes nothing"), 2);
+            study.parties["broker"].has_said(&format!("{kind} of {from} changes nothing"), 2);
         }
     }
     // What is addressed to the server stands where it stood.
@@ -310,15 +308,15 @@ async fn a_forged_end_purges_nothing_and_ends_no_session() {
     }
     assert!(stood >= 5, "only {stood}");
     mallory.until(Kind::Result).await;
-    let asked = asking.answer();
+    let asked = asking.ended();
     asked.opened(WITH_MALLORY, 4);
     for party in ["server", "alice"] {
-        study.parties[party].stderr.wait_for("mallory sent a abort that does not hold", 1);
+        study.parties[party].has_said("mallory sent a abort that does not hold", 1);
     }
     let asking = study.begin(&[]);
     mallory.until(Kind::Begin).await;
     mallory.until(Kind::Result).await;
-    let asked = asking.answer();
+    let asked = asking.ended();
     asked.opened(WITH_MALLORY, 4);
     assert!(asked.stdout.contains("\"round\":2,"), "the session did not go on: {}", asked.stdout);
 }
@@ -328,14 +326,14 @@ async fn the_running_broker_takes_the_hybrid_key_exchange_and_tls_1_3_alone() {
     let mut study = Study::new(None);
     study.enrol("alice", "member");
     study.start_broker();
-    let (connection, outcome) = handshake(&study, client_config(&study.credentials("alice")).unwrap());
+    let (connection, outcome) = handshake(&study, client_config(&study.home.credentials("alice")).unwrap());
     outcome.unwrap();
     assert_eq!(connection.negotiated_key_exchange_group().unwrap().name(), NamedGroup::X25519MLKEM768);
     assert_eq!(connection.protocol_version(), Some(ProtocolVersion::TLSv1_3));
 
     let classical = CryptoProvider { kx_groups: vec![kx_group::X25519], ..certs::provider() };
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(study.home().join("ca/ca.pem")).unwrap()).unwrap();
+    roots.add(CertificateDer::from_pem_file(study.home.path().join("ca/ca.pem")).unwrap()).unwrap();
     let bare = ClientConfig::builder_with_provider(Arc::new(classical))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -346,7 +344,7 @@ async fn the_running_broker_takes_the_hybrid_key_exchange_and_tls_1_3_alone() {
 }
 
 fn handshake(study: &Study, config: ClientConfig) -> (ClientConnection, std::io::Result<()>) {
-    let endpoint = study.endpoint();
+    let endpoint = study.home.endpoint();
     let mut socket = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).unwrap();
     let mut connection = ClientConnection::new(Arc::new(config), endpoint.host.try_into().unwrap()).unwrap();
     let outcome = connection.complete_io(&mut socket).map(drop);
@@ -360,51 +358,37 @@ async fn wrong_certificates_get_no_further_than_the_door() {
     other.enrol("alice", "member");
     study.start_broker();
     // Of another home: her own agent sees first that the broker is another's.
-    let error = study.refused(&other.credentials("alice")).await;
+    let error = study.refused(&other.home.credentials("alice")).await;
     assert!(matches!(error, LinkError::AnotherStudy { .. }), "{error:?}");
     // And one that does not care is refused by the broker.
-    let stranger = other.party_dir("alice");
+    let stranger = other.home.party_dir("alice");
     let refused = async_nats::ConnectOptions::new()
         .require_tls(true)
         .tls_first()
-        .add_root_certificates(study.home().join("ca/ca.pem"))
+        .add_root_certificates(study.home.path().join("ca/ca.pem"))
         .add_client_certificate(stranger.join("cert.pem"), stranger.join("key.pem"))
-        .connect(format!("tls://{}", study.endpoint()))
+        .connect(format!("tls://{}", study.home.endpoint()))
         .await;
     assert!(refused.is_err());
     let error = study.refused(&expired(&study, "alice")).await;
     assert!(matches!(&error, LinkError::Expired { name } if name.as_str() == "alice"), "{error:?}");
     // The command says the same, and that it was wrong use.
     for credential in ["cert.pem", "key.pem", "ca.pem"] {
-        std::fs::copy(stranger.join(credential), study.party_dir("alice").join(credential)).unwrap();
+        std::fs::copy(stranger.join(credential), study.home.party_dir("alice").join(credential)).unwrap();
     }
-    let mut command = study.run(&["patient", "alice", "5", "--broker", &study.endpoint().to_string()]);
-    assert_eq!(command.wait().code(), Some(2), "{}", command.stderr.so_far());
+    let ended = study.home.run(&format!("patient alice 5 --broker {}", study.home.endpoint()));
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
 }
 
 /// Credentials whose certificate ended a minute ago, as an agent loaded them before.
 fn expired(study: &Study, party: &str) -> Credentials {
-    let read = |path: PathBuf| std::fs::read_to_string(path).unwrap();
-    let (ca, own) = (study.home().join("ca"), study.party_dir(party));
-    let ca_key = rcgen::KeyPair::from_pem(&read(ca.join("ca.key"))).unwrap();
-    let issuer = rcgen::Issuer::from_ca_cert_pem(&read(ca.join("ca.pem")), ca_key).unwrap();
-    let key = rcgen::KeyPair::from_pem(&read(own.join("key.pem"))).unwrap();
-    let mut params = rcgen::CertificateParams::default();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    let uri = study.credentials(party).certificate().subject().to_string();
-    params.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into().unwrap())];
-    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
-    params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
-    params.use_authority_key_identifier_extension = true;
-    let (now, minute): (time::OffsetDateTime, _) = (time::OffsetDateTime::now_utc(), time::Duration::MINUTE);
-    (params.not_before, params.not_after) = (now - minute * 30, now - minute);
-    let dir = study.dir.path().join("expired");
+    let (own, dir) = (study.home.party_dir(party), study.home.file("expired"));
     std::fs::create_dir(&dir).unwrap();
     for file in ["ca.pem", "key.pem"] {
         std::fs::copy(own.join(file), dir.join(file)).unwrap();
     }
-    std::fs::write(dir.join("cert.pem"), params.signed_by(&key, &issuer).unwrap().pem()).unwrap();
-    let while_valid: time::OffsetDateTime = now - minute * 10;
+    std::fs::write(dir.join("cert.pem"), expired_certificate(&study.home, party)).unwrap();
+    let while_valid: time::OffsetDateTime = time::OffsetDateTime::now_utc() - time::Duration::MINUTE * 10;
     let while_valid = u64::try_from(while_valid.unix_timestamp()).unwrap() * 1000;
     Credentials::load_at(&dir, protocol::Time(while_valid)).unwrap()
 }
@@ -472,5 +456,5 @@ async fn a_foreign_reply_subject_deletes_and_purges_nothing() {
     assert_eq!(info["state"]["messages"], 2 * apis.len() * bodies.len(), "{info}");
     let asking = study.begin(&ASK);
     mallory.until(Kind::Result).await;
-    asking.answer().opened(WITH_MALLORY, 4);
+    asking.ended().opened(WITH_MALLORY, 4);
 }

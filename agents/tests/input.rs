@@ -7,9 +7,8 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::time::Instant;
 
-use support::{Ended, Home, Party};
+use support::{Ended, Home, Party, expired_certificate};
 
 /// It was refused with all these parts in its message, on stderr and in the last line of stdout; nothing runs.
 fn refused(home: &Home, ended: &Ended, parts: &[&str]) {
@@ -219,10 +218,6 @@ fn with_alice() -> (Home, Party) {
     (home, broker)
 }
 
-fn party(home: &Home, name: &str) -> std::path::PathBuf {
-    home.path().join("parties").join(name)
-}
-
 fn copy(from: &Path, to: &Path, files: &[&str]) {
     for file in files {
         fs::copy(from.join(file), to.join(file)).unwrap();
@@ -232,27 +227,27 @@ fn copy(from: &Path, to: &Path, files: &[&str]) {
 /// A home as on a party's own machine: nothing but the folder of `name`.
 fn far_from(home: &Home, name: &str) -> Home {
     let far = Home::new();
-    fs::create_dir_all(party(&far, name)).unwrap();
-    copy(&party(home, name), &party(&far, name), &["cert.pem", "key.pem", "ca.pem"]);
+    fs::create_dir_all(far.party_dir(name)).unwrap();
+    copy(&home.party_dir(name), &far.party_dir(name), &["cert.pem", "key.pem", "ca.pem"]);
     far
 }
 
 #[test]
 fn a_certificate_of_another_ca() {
-    let (home, mut broker) = with_alice();
+    let (home, broker) = with_alice();
     let other = Home::new();
     assert_eq!(other.run("certs init").code, Some(0));
-    let theirs = party(&other, "server");
+    let theirs = other.party_dir("server");
     // In the home of the CA.
-    copy(&theirs, &party(&home, "server"), &["cert.pem", "key.pem"]);
+    copy(&theirs, &home.party_dir("server"), &["cert.pem", "key.pem"]);
     told(&home.run("--json server"), &["server/cert.pem", "issued under that name", "move it away"]);
     // On the party's own machine, and then with the other CA's own certificate: this broker is not of its study.
     let far = far_from(&home, "server");
     refused(&far, &far.run("--json --wait 1 server"), &["server/cert.pem", "the CA"]);
-    copy(&theirs, &party(&far, "server"), &["ca.pem"]);
-    let address = fs::read_to_string(home.path().join("broker").join("address")).unwrap();
-    let ended = far.run(&format!("--json --broker {} server", address.trim()));
-    refused(&far, &ended, &[address.trim(), "not of this study"]);
+    copy(&theirs, &far.party_dir("server"), &["ca.pem"]);
+    let address = home.endpoint().to_string();
+    let ended = far.run(&format!("--json --broker {address} server"));
+    refused(&far, &ended, &[&address, "not of this study"]);
     assert!(!broker.said().contains("panicked"));
 }
 
@@ -261,17 +256,17 @@ fn a_certificate_for_another_party_or_another_key() {
     let (home, _broker) = with_alice();
     assert_eq!(home.patient("bob", "2").stop().code, Some(0));
     let far = far_from(&home, "alice");
-    copy(&party(&home, "bob"), &party(&far, "alice"), &["cert.pem"]);
+    copy(&home.party_dir("bob"), &far.party_dir("alice"), &["cert.pem"]);
     refused(&far, &far.run("--json --wait 1 patient alice 5"), &["alice/cert.pem", "another key", "put back the key"]);
-    copy(&party(&home, "bob"), &party(&far, "alice"), &["key.pem"]);
+    copy(&home.party_dir("bob"), &far.party_dir("alice"), &["key.pem"]);
     refused(
         &far,
         &far.run("--json --wait 1 patient alice 5"),
         &["parties/alice", "/member/bob", "folder of that name"],
     );
-    copy(&party(&home, "bob"), &party(&home, "alice"), &["cert.pem", "key.pem"]);
+    copy(&home.party_dir("bob"), &home.party_dir("alice"), &["cert.pem", "key.pem"]);
     told(&home.run("--json patient alice"), &["alice/cert.pem", "issued under that name", "move it away"]);
-    copy(&party(&home, "server"), &party(&home, "hospital"), &["cert.pem", "key.pem"]);
+    copy(&home.party_dir("server"), &home.party_dir("hospital"), &["cert.pem", "key.pem"]);
     told(&home.run("--json hospital sum --patients 3"), &["hospital/cert.pem", "issued under that name"]);
 }
 
@@ -279,7 +274,7 @@ fn a_certificate_for_another_party_or_another_key() {
 fn a_key_that_others_can_read() {
     let (home, broker) = with_alice();
     let open = |name: &str, mode| {
-        fs::set_permissions(party(&home, name).join("key.pem"), fs::Permissions::from_mode(mode)).unwrap();
+        fs::set_permissions(home.party_dir(name).join("key.pem"), fs::Permissions::from_mode(mode)).unwrap();
     };
     for (name, words) in [("server", "server"), ("hospital", "hospital sum"), ("alice", "patient alice")] {
         open(name, 0o644);
@@ -300,18 +295,11 @@ fn a_key_that_others_can_read() {
 #[test]
 fn an_expired_certificate() {
     let (home, _broker) = with_alice();
-    let dir = party(&home, "alice");
-    let ca = certs::CertificateAuthority::load(home.path().join("ca")).unwrap();
-    let key = certs::PrivateKey::load(dir.join("key.pem")).unwrap();
-    let name = "alice".parse().unwrap();
-    let request = certs::Request::new(&key, ca.study(), protocol::Role::Member, &name).unwrap();
-    let soon = time::OffsetDateTime::now_utc() + time::Duration::seconds(2);
-    let certificate = ca.sign(&request, protocol::Role::Member, soon).unwrap();
-    certificate.save(dir.join("cert.pem")).unwrap();
-    let begun = Instant::now();
-    while time::OffsetDateTime::now_utc() <= certificate.not_after() + time::Duration::seconds(1) {
-        assert!(begun.elapsed() < support::PATIENCE);
-        std::thread::park_timeout(std::time::Duration::from_millis(20));
+    let certificate = expired_certificate(&home, "alice");
+    // As it stands with the party, and in the register of the CA.
+    for path in [home.party_dir("alice").join("cert.pem"), home.path().join("ca/issued/alice.pem")] {
+        assert!(path.exists(), "{}", path.display());
+        fs::write(path, &certificate).unwrap();
     }
     told(&home.run("--json patient alice"), &["alice/cert.pem", "expired on", "renew it"]);
 }

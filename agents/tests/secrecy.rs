@@ -1,7 +1,7 @@
 //! What stays with its owner: values, seeds and keys, through whole rounds of real processes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod secrecy_support;
+mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use protocol::Kind;
-use secrecy_support::{Capture, PATIENCE, Played, Study, files, records};
+use support::{Capture, Home, Party, Played, Study, files, records};
 
 const CANARIES: [(&str, &str); 3] =
     [("alice", "720394158.586213"), ("bob", "835019726.264831"), ("charlie", "691742093.935178")];
@@ -70,7 +70,7 @@ fn strings_of_32(text: &[u8]) -> Vec<&[u8]> {
 
 /// The secrets that a patient's store holds in the middle of a round.
 fn patient_needles(owner: &str, records: &BTreeMap<String, Vec<u8>>, study: &Study) -> Vec<Needle> {
-    let own = [study.party_dir(owner)];
+    let own = [study.home.party_dir(owner)];
     let of = |what: &str| records.iter().find(|(key, _)| key.ends_with(what)).unwrap_or_else(|| panic!("no {what}")).1;
     let (randomness, round, seal) = (of("/randomness"), of("/round"), of("/seal"));
     let mut needles = key_needles(&format!("{owner}'s session randomness"), randomness, &own);
@@ -81,7 +81,7 @@ fn patient_needles(owner: &str, records: &BTreeMap<String, Vec<u8>>, study: &Stu
     let chains = strings_of_32(of("/chains"));
     assert!(chains.len() >= 3, "{owner} has {} chains", chains.len());
     for chain in chains {
-        needles.extend(key_needles(&format!("a chain of {owner}'s"), chain, &[study.home().join("parties")]));
+        needles.extend(key_needles(&format!("a chain of {owner}'s"), chain, &[study.home.path().join("parties")]));
     }
     needles
 }
@@ -90,9 +90,9 @@ fn patient_needles(owner: &str, records: &BTreeMap<String, Vec<u8>>, study: &Stu
 fn file_key_needles(study: &Study, parties: &[&str]) -> Vec<Needle> {
     let mut needles = Vec::new();
     for party in parties {
-        let own = [study.party_dir(party)];
+        let own = [study.home.party_dir(party)];
         let what = format!("the private key of {party}");
-        needles.extend(key_needles(&what, &study.credentials(party).signing_key().to_bytes(), &own));
+        needles.extend(key_needles(&what, &study.home.credentials(party).signing_key().to_bytes(), &own));
         let pem = fs::read_to_string(own[0].join("key.pem")).unwrap();
         // The last line alone: what stands before it is the same in every key.
         let line = pem.lines().rfind(|line| !line.starts_with('-') && line.len() > 20).unwrap();
@@ -102,27 +102,20 @@ fn file_key_needles(study: &Study, parties: &[&str]) -> Vec<Needle> {
     needles
 }
 
-fn store_copy(study: &Study, party: &str) -> BTreeMap<String, Vec<u8>> {
-    let until = std::time::Instant::now() + PATIENCE;
-    loop {
-        let copy = study.dir.path().join("copy.redb");
-        fs::copy(study.party_dir(party).join("state.redb"), &copy).unwrap();
-        let read = std::panic::catch_unwind(|| records(&copy, party));
-        fs::remove_file(&copy).unwrap();
-        match read {
-            // Its owner may just have been writing.
-            Ok(records) => return records,
-            Err(_) if std::time::Instant::now() < until => {}
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    }
+/// The records of a party that runs.
+fn store_copy(study: &Study, name: &str, party: &Party) -> BTreeMap<String, Vec<u8>> {
+    let copy = study.home.file("copy.redb");
+    party.while_stopped(|| fs::copy(study.home.party_dir(name).join("state.redb"), &copy)).unwrap();
+    let records = records(&copy, name);
+    fs::remove_file(&copy).unwrap();
+    records
 }
 
-fn search_files(study: &Study, needles: &[Needle], found: &mut Vec<String>) {
-    for path in files(&study.home()) {
+fn search_files(home: &Home, needles: &[Needle], found: &mut Vec<String>) {
+    for path in files(&home.path()) {
         // A broker that is at work replaces files; its program is nobody's data.
         let Ok(hay) = fs::read(&path) else { continue };
-        let misplaced = needles.iter().filter(|needle| !needle.home.iter().any(|home| path.starts_with(home)));
+        let misplaced = needles.iter().filter(|needle| !needle.home.iter().any(|dir| path.starts_with(dir)));
         found.extend(misplaced.filter(|n| n.is_in(&hay)).map(|n| format!("{} in {}", n.what, path.display())));
     }
 }
@@ -130,7 +123,7 @@ fn search_files(study: &Study, needles: &[Needle], found: &mut Vec<String>) {
 /// Checks the search itself: each secret is found where it belongs, and the board is among what is searched.
 fn searching_finds(study: &Study, needles: &[Needle]) {
     let all: Vec<(PathBuf, Vec<u8>)> =
-        files(&study.home()).into_iter().filter_map(|path| fs::read(&path).ok().map(|hay| (path, hay))).collect();
+        files(&study.home.path()).into_iter().filter_map(|path| fs::read(&path).ok().map(|hay| (path, hay))).collect();
     for what in
         ["'s value in MessagePack", "session randomness", "root", "seal key", "snapshot secret", "chain", "key of"]
     {
@@ -140,7 +133,7 @@ fn searching_finds(study: &Study, needles: &[Needle]) {
         };
         assert!(some.into_iter().any(found), "no {what} anywhere");
     }
-    let board = study.home().join("broker/jetstream");
+    let board = study.home.path().join("broker/jetstream");
     let share = Needle { what: "a Share".into(), bytes: b".alice.server.share.".into(), home: Vec::new() };
     assert!(all.iter().any(|(path, hay)| path.starts_with(&board) && share.is_in(hay)), "the board was not searched");
 }
@@ -162,9 +155,9 @@ async fn nothing_of_a_value_or_a_key_leaves_its_owner() {
     let mut study = Study::new(Some("trace"));
     study.enrol("dora", "member");
     study.start_broker();
-    study.add("server", &["server"]);
+    study.start_server();
     for (name, value) in CANARIES {
-        study.add_patient(name, value, "1");
+        study.start_patient(name, value);
     }
     let mut capture = study.capture().await;
     let mut dora = Played::new(&study, "dora", 4).await;
@@ -173,38 +166,38 @@ async fn nothing_of_a_value_or_a_key_leaves_its_owner() {
     // The round waits for dora: everybody else has shared, and holds all the secrets of a round.
     dora.until(Kind::Begin).await;
     for (name, _) in CANARIES {
-        study.parties[name].stderr.wait_for("shared snapshot `1`, masked", 1);
+        study.parties[name].has_said("shared snapshot `1`, masked", 1);
     }
     let mut needles =
         file_key_needles(&study, &["alice", "bob", "charlie", "server", "hospital", "operator", "monitor"]);
     for (name, value) in CANARIES {
-        needles.extend(value_needles(name, value, &[study.party_dir(name)]));
-        needles.extend(patient_needles(name, &store_copy(&study, name), &study));
+        needles.extend(value_needles(name, value, &[study.home.party_dir(name)]));
+        needles.extend(patient_needles(name, &store_copy(&study, name, &study.parties[name]), &study));
     }
-    for name in ["server", "hospital"] {
-        let records = store_copy(&study, name);
+    for (name, party) in [("server", &study.parties["server"]), ("hospital", &asking)] {
+        let records = store_copy(&study, name, party);
         let (_, state) = records.iter().find(|(key, _)| key.ends_with("/state")).unwrap();
         let what = format!("the session randomness of {name}");
-        needles.extend(key_needles(&what, &state[state.len() - 32..], &[study.party_dir(name)]));
+        needles.extend(key_needles(&what, &state[state.len() - 32..], &[study.home.party_dir(name)]));
     }
     searching_finds(&study, &needles);
     let mut found = Vec::new();
-    search_files(&study, &needles, &mut found);
+    search_files(&study.home, &needles, &mut found);
 
     dora.until(Kind::Result).await;
-    let asked = asking.answer();
+    let asked = asking.ended();
     asked.opened("2247155982.786222", 4);
     capture.until(Kind::Result, 1).await;
-    search_files(&study, &needles, &mut found);
+    search_files(&study.home, &needles, &mut found);
     search_capture(&capture, &needles, &mut found);
     let mut said = study.stop();
-    said.insert("hospital".into(), asked.stdout + &asked.stderr);
+    said.insert("hospital".into(), asked.said());
     for (party, text) in &said {
         assert!(party == "hospital" || text.contains("DEBUG") || text.contains("TRACE"), "{party} told nothing");
         let told = needles.iter().filter(|needle| needle.is_in(text.as_bytes()));
         found.extend(told.map(|needle| format!("{} in what {party} says", needle.what)));
     }
-    search_files(&study, &needles, &mut found);
+    search_files(&study.home, &needles, &mut found);
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
@@ -212,9 +205,9 @@ async fn nothing_of_a_value_or_a_key_leaves_its_owner() {
 async fn a_monitor_sees_who_and_when_and_no_column() {
     let study = Study::start(None, &[("alice", "100"), ("bob", "200"), ("charlie", "300")]);
     let mut capture = study.capture().await;
-    let watch = study.run(&["watch", "--json"]);
-    let text = study.run(&["watch"]);
-    text.stdout.wait_for("kind", 1);
+    let watch = study.home.start("watch --json");
+    let text = study.home.start("watch");
+    text.has_printed("kind", 1);
     study.ask(&["--patients", "3", "--last"]).opened("600", 3);
     capture.until(Kind::Result, 1).await;
     let kinds = ["announce", "join", "roster", "list", "place", "key", "begin", "share", "held", "cohort", "confirm"];
@@ -223,7 +216,7 @@ async fn a_monitor_sees_who_and_when_and_no_column() {
         assert!(seen > 0, "no {kind} passed");
     }
     for message in &capture.seen {
-        let address = secrecy_support::address_of(message).unwrap();
+        let address = support::address_of(message).unwrap();
         let headers = message.headers.as_ref().unwrap();
         let mut names: Vec<String> = headers.iter().map(|(name, _)| name.to_string()).collect();
         names.sort();
@@ -234,54 +227,47 @@ async fn a_monitor_sees_who_and_when_and_no_column() {
         assert!(!message.subject.contains("value"), "{}", message.subject);
     }
     // A watcher has a line for each message, and a line has no room for a payload.
-    watch.stdout.wait_for("\"kind\":\"result\"", 1);
-    text.stdout.wait_for("result", 1);
+    watch.has_printed("\"kind\":\"result\"", 1);
+    text.has_printed("result", 1);
     let keys = ["from", "kind", "round", "session", "size", "time", "to"];
-    for line in watch.stdout.so_far().lines() {
+    for line in watch.printed().lines() {
         let seen: BTreeMap<String, serde_json::Value> = serde_json::from_str(line).unwrap();
         assert_eq!(seen.keys().collect::<Vec<_>>(), keys, "{line}");
         assert!(line.len() < 300, "{line}");
     }
-    let lines = text.stdout.so_far();
+    let lines = text.printed();
     assert!(lines.lines().all(|line| line.split_whitespace().count() == 7 && line.len() < 150), "{lines}");
 }
 
 #[test]
 fn a_value_is_not_in_the_list_of_processes_and_files_are_private() {
-    let study = Study::new(None);
+    let home = Home::new();
     let assignments = CANARIES.map(|(name, value)| format!("{name}={value}"));
-    let args: Vec<&str> = ["up", "--keep"].into_iter().chain(assignments.iter().map(String::as_str)).collect();
-    let mut up = study.run(&args);
-    up.stderr.wait_for("everything stays running", 1);
+    let mut up = home.start(&format!("up --keep {}", assignments.join(" ")));
+    up.says("everything stays running");
 
-    let home = study.home().to_str().unwrap().to_string();
     let mut parties = 0;
-    for entry in fs::read_dir("/proc").unwrap() {
-        let dir = entry.unwrap().path();
-        let pid = dir.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u32>().ok());
-        // A process may end while one looks.
-        let Ok(line) = fs::read(dir.join("cmdline")) else { continue };
-        let line = String::from_utf8_lossy(&line).into_owned();
-        if pid.is_none_or(|pid| pid == up.pid()) || !line.contains(&home) {
-            continue;
-        }
+    for process in home.processes().into_iter().filter(|process| process.pid != up.pid()) {
         parties += 1;
-        let environment = fs::read(dir.join("environ")).map(|text| String::from_utf8_lossy(&text).into_owned());
+        let line = process.command_line;
+        let environment = fs::read(format!("/proc/{}/environ", process.pid.as_raw_nonzero())).unwrap();
+        let environment = String::from_utf8_lossy(&environment);
         for (name, value) in CANARIES {
             assert!(!line.contains(value), "{name}'s value in the list of processes: {line}");
-            assert!(!environment.as_ref().is_ok_and(|text| text.contains(value)), "{name}'s value in an environment");
+            assert!(!environment.contains(value), "{name}'s value in the environment of {line}");
         }
     }
     // ward broker, nats-server, server and three patients.
     assert!(parties >= 6, "only {parties} processes");
-    private(&study.home());
-    assert!(up.terminate().success(), "{}", up.stderr.so_far());
+    private(&home.path());
+    let ended = up.terminate();
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
 
     let mut found = Vec::new();
-    let canaries = CANARIES.iter().flat_map(|(name, value)| value_needles(name, value, &[study.party_dir(name)]));
+    let canaries = CANARIES.iter().flat_map(|(name, value)| value_needles(name, value, &[home.party_dir(name)]));
     let needles: Vec<Needle> = canaries.collect();
-    search_files(&study, &needles, &mut found);
-    let said = up.stdout.so_far() + &up.stderr.so_far();
+    search_files(&home, &needles, &mut found);
+    let said = ended.said();
     found.extend(needles.iter().filter(|n| n.is_in(said.as_bytes())).map(|n| format!("{} in what `up` says", n.what)));
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
@@ -309,35 +295,33 @@ fn private(home: &Path) {
 
 #[test]
 fn an_error_names_the_rule_and_not_the_value() {
-    let study = Study::new(Some("trace"));
-    let table = study.dir.path().join("table.csv");
-    fs::write(&table, "bmi\n1\n7203941,586213\n").unwrap();
+    let home = Study::new(Some("trace")).home;
+    let table = home.write("table.csv", "bmi\n1\n7203941,586213\n");
     let bad =
         ["7203941.5862131", "7203941586213.1", "7203941x586213", "7203941,586213", "-7203941586213", "7203941e586213"];
     for value in bad {
-        let mut handed = study.run(&["patient", "alice", "--value-on-stdin"]);
-        handed.say(value);
         let runs = [
-            study.run(&["patient", "alice", "--", value]),
-            study.run(&["up", &format!("alice={value}"), "bob=1", "charlie=2"]),
-            study.run(&["up", "bob=1", "charlie=2", value]),
-            study.run(&["--json", "up", &format!("alice={value}"), "bob=1", "charlie=2"]),
-            study.run(&["up", "--csv", table.to_str().unwrap(), "--column", "bmi"]),
-            handed,
+            home.start_of(&["patient", "alice", "--", value]),
+            home.start_of(&["up", &format!("alice={value}"), "bob=1", "charlie=2"]),
+            home.start_of(&["up", "bob=1", "charlie=2", value]),
+            home.start_of(&["--json", "up", &format!("alice={value}"), "bob=1", "charlie=2"]),
+            home.start_of(&["up", "--csv", table.to_str().unwrap(), "--column", "bmi"]),
+            home.start_fed(&["patient", "alice", "--value-on-stdin"], value),
         ];
-        for mut run in runs {
-            assert_eq!(run.wait().code(), Some(2), "{}", run.stderr.so_far());
-            let said = run.stdout.so_far() + &run.stderr.so_far();
+        for run in runs {
+            let ended = run.ended();
+            assert_eq!(ended.code, Some(2), "{ended:#?}");
+            let said = ended.said();
             assert!(said.contains("error"), "{said}");
             assert!(!said.contains("7203941") && !said.contains("586213"), "{value}: {said}");
         }
     }
-    let left: Vec<PathBuf> = files(&study.home())
+    let left: Vec<PathBuf> = files(&home.path())
         .into_iter()
         .filter(|path| fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("7203941")))
         .collect();
     assert!(left.is_empty(), "{left:?}");
-    assert!(!study.party_dir("alice").exists(), "alice was enrolled with a bad value");
+    assert!(!home.party_dir("alice").exists(), "alice was enrolled with a bad value");
 }
 
 #[test]
@@ -346,16 +330,16 @@ fn after_the_last_answer_no_store_holds_a_key_of_the_session() {
     study.ask(&["--patients", "3"]).opened("600", 3);
     study.ask(&["--patients", "3", "--last"]).opened("600", 3);
     for name in ["alice", "bob", "charlie"] {
-        study.parties[name].stderr.wait_for("round 2: opened over 3 patients", 1);
+        study.parties[name].has_said("round 2: opened over 3 patients", 1);
     }
-    study.parties["server"].stderr.wait_for("over", 1);
+    study.parties["server"].has_said("over", 1);
     study.stop();
     for name in ["alice", "bob", "charlie", "server", "hospital"] {
-        let records = records(&study.party_dir(name).join("state.redb"), name);
+        let records = records(&study.home.party_dir(name).join("state.redb"), name);
         let keys: Vec<&String> = records.keys().filter(|key| key.starts_with("session/")).collect();
         assert!(keys.is_empty(), "{name} still has {keys:?}");
         let kept = |start: &str| records.keys().filter(|key| key.starts_with(start)).count();
-        let profile = study.party_dir(name).join("patient.toml");
+        let profile = study.home.party_dir(name).join("patient.toml");
         if !["server", "hospital"].contains(&name) {
             assert_eq!(fs::metadata(profile).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
             // Where its snapshot went, and the receipts: for ever. The values: no longer than the session.

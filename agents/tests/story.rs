@@ -20,7 +20,7 @@ fn the_story_of_readme() {
     let home = Home::new();
     // In any order: everybody waits for what is not there yet.
     let hospital = home.start("--json hospital sum --patients 3");
-    let mut alice = home.start("patient alice 100");
+    let alice = home.start("patient alice 100");
     let _charlie = home.start("patient charlie 300");
     let _server = home.start("server");
     let mut broker = home.start("broker");
