@@ -293,17 +293,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-
-    fn name(text: &str) -> Name {
-        text.parse().unwrap()
-    }
-
-    fn new_home() -> (tempfile::TempDir, Home) {
-        let dir = tempfile::tempdir().unwrap();
-        let home = Home::at(dir.path().join("home"));
-        home.init(None).unwrap();
-        (dir, home)
-    }
+    use crate::fixtures::{name, new_home};
 
     #[test]
     fn a_patient_is_enrolled_once() {

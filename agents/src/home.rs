@@ -313,17 +313,7 @@ mod tests {
 
     use super::*;
     use crate::enrol::enrol;
-
-    fn name(text: &str) -> Name {
-        text.parse().unwrap()
-    }
-
-    fn new_home() -> (tempfile::TempDir, Home) {
-        let dir = tempfile::tempdir().unwrap();
-        let home = Home::at(dir.path().join("home"));
-        home.init(None).unwrap();
-        (dir, home)
-    }
+    use crate::fixtures::{name, new_home};
 
     #[test]
     fn naming_a_home_creates_nothing() {

@@ -15,6 +15,8 @@ mod driver;
 mod enrol;
 mod exit;
 mod faults;
+#[cfg(test)]
+mod fixtures;
 mod home;
 mod input;
 mod labels;
