@@ -9,7 +9,7 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().into()
 }
 
-/// `file::test` for every function of every test file.
+/// `file::test` for every test of every test file.
 fn tests() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for folder in ["protocol/tests", "nats/tests", "certs/tests", "agents/tests"] {
@@ -19,11 +19,11 @@ fn tests() -> BTreeSet<String> {
                 continue;
             }
             let file = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            for line in fs::read_to_string(&path).unwrap().lines() {
-                let line = line.trim_start();
-                if let Some(rest) = line.strip_prefix("async fn ").or_else(|| line.strip_prefix("fn ")) {
-                    found.insert(format!("{file}::{}", rest.split('(').next().unwrap()));
-                }
+            let text = fs::read_to_string(&path).unwrap();
+            let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+            for pair in lines.windows(2).filter(|pair| pair[0] == "#[test]" || pair[0].starts_with("#[tokio::test")) {
+                let rest = pair[1].strip_prefix("async fn ").or_else(|| pair[1].strip_prefix("fn ")).unwrap();
+                found.insert(format!("{file}::{}", rest.split('(').next().unwrap()));
             }
         }
     }

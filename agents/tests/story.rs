@@ -33,6 +33,8 @@ fn the_story_of_readme() {
     assert_eq!(again.sum(), "600");
     assert_eq!((again.session(), again.round()), (first.session(), 2), "the newest open session goes on");
 
+    let sockets = alice.sockets();
+    assert!(!sockets.is_empty());
     let _dave = home.patient("dave", "5");
     broker.says("admitted dave");
     let refused = home.sum("--new");
@@ -41,7 +43,7 @@ fn the_story_of_readme() {
     for part in ["snapshot `1`", "alice, bob and charlie", short, "--session", "--snapshot"] {
         assert!(why.contains(part), "{part} is missing: {why}");
     }
-    assert!(!alice.said().contains("connection"), "nobody was dropped: {}", alice.said());
+    assert!(sockets.is_subset(&alice.sockets()), "alice lost her connection when dave was admitted");
 
     // A month later.
     for words in ["alice 110", "bob 190", "charlie 320", "dave 7"] {
@@ -129,7 +131,7 @@ fn a_broker_that_is_started_again_finds_everybody_again() {
 }
 
 #[test]
-fn up_answers_six_hundred_in_the_words_of_the_issue() {
+fn up_answers_six_hundred_with_these_fields_and_no_others() {
     let home = Home::new();
     let up = home.run("up --json");
     home.nothing_runs();

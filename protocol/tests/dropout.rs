@@ -88,7 +88,7 @@ fn losses_and_late_messages_give_the_right_sum_or_an_abort() {
     );
 }
 
-/// Issue 7: a patient that is no member costs nothing but its own value, before it shares ..
+/// A patient that is no member costs nothing but its own value, before it shares ..
 #[test]
 fn a_patient_that_dies_before_sharing_costs_its_own_value() {
     let mut study = Build::new(8, 4, 1).start();
@@ -348,7 +348,7 @@ fn a_member_that_restarts_between_roster_and_list_is_a_member() {
     assert_eq!(study.faults(), []);
 }
 
-/// why.md *forward-only record*: a member restarted from its store still knows which cohorts it confirmed.
+/// *forward-only record*: a member restarted from its store still knows which cohorts it confirmed.
 #[test]
 fn a_restarted_member_keeps_its_rules() {
     let mut study = Build::new(6, 4, 1).start();
@@ -378,9 +378,9 @@ fn a_member_restored_from_an_older_disk_opens_nothing_twice() {
     study.net.kill(&name("hospital"));
     let overlap = message::Refuse::Overlap { round: RoundNo(1) };
     let (confirmed, refused) = study.forge_round(2, 0..5, &[0, 1, 2, 3]);
-    assert_eq!((confirmed, refused), (vec![0], vec![overlap; 3]), "it did forget, and three did not");
     let quorum = usize::from(Sharing::new(4, 1).unwrap().quorum());
-    assert!(1 < quorum);
+    assert!(confirmed.len() < quorum);
+    assert_eq!((confirmed, refused), (vec![0], vec![overlap; 3]), "it did forget, and three did not");
 }
 
 /// Design section 7: a member with an empty store is a drop, never a fresh start: it holds nothing and confirms nothing.

@@ -11,7 +11,7 @@ use protocol::message::*;
 use protocol::*;
 use support::*;
 
-/// why.md *once* is kept in session by *same or apart*: a round over one patient less is refused by every member that
+/// *once* is kept in session by *same or apart*: a round over one patient less is refused by every member that
 /// confirmed the larger one, and so is one patient more: the difference would be that patient's value.
 #[test]
 fn a_cohort_with_one_patient_less_in_a_later_round_is_refused() {
@@ -39,7 +39,7 @@ fn a_cohort_with_one_patient_more_in_a_later_round_is_refused() {
     assert_eq!(study.forge_round(2, 0..5, &[0, 1, 2, 3]), (vec![], vec![overlap; 4]));
 }
 
-/// why.md *same or apart, on pairs*: {1-4}, {5-8}, {1-9} would isolate patient 9. Quorums of four of five members rotate
+/// *same or apart, on pairs*: {1-4}, {5-8}, {1-9} would isolate patient 9. Quorums of four of five members rotate
 /// so that each member's own record is as clean as can be: still no quorum confirms the third.
 #[test]
 fn rotating_quorums_do_not_isolate_the_ninth_patient() {
@@ -53,7 +53,7 @@ fn rotating_quorums_do_not_isolate_the_ninth_patient() {
     assert_eq!((confirmed.len(), refused.len()), (0, 5));
 }
 
-/// why.md, c=5, t=1: {1-4}, {5-8}, {9-12}, {1-13}, the server leaving out another honest member each round. A rule over
+/// With c=5, t=1: {1-4}, {5-8}, {9-12}, {1-13}, the server leaving out another honest member each round. A rule over
 /// Venn cells, kept by each member alone, lets this pass; the rule on pairs does not.
 #[test]
 fn rotating_quorums_do_not_isolate_the_thirteenth_patient() {

@@ -12,7 +12,7 @@ use protocol::*;
 use serde_bytes::ByteBuf;
 use support::*;
 
-/// why.md *one Begin per round*: a patient that is shown another Begin answers that one, which is counted nowhere; shown
+/// *one Begin per round*: a patient that is shown another Begin answers that one, which is counted nowhere; shown
 /// both, it names the hospital and answers the first only. The same for a member.
 #[test]
 fn two_begins_for_one_round_are_never_added_up() {
@@ -43,7 +43,7 @@ fn two_begins_for_one_round_are_never_added_up() {
     assert!(study.faults().iter().all(|(_, found)| *found == fault));
 }
 
-/// why.md *payload key committed in Begin*: a payload under two keys: whoever is given a key that does not fit the
+/// *payload key committed in Begin*: a payload under two keys: whoever is given a key that does not fit the
 /// commitment declines, and whoever is given two names the hospital.
 #[test]
 fn a_payload_key_that_does_not_fit_the_commitment_is_declined() {
@@ -239,7 +239,7 @@ fn an_open_twice_is_answered_once() {
     assert_eq!(study.faults(), []);
 }
 
-/// why.md: *collect q Confirms, wait, open after a later break-in*: after the round's end nobody releases.
+/// *collect q Confirms, wait, open after a later break-in*: after the round's end nobody releases.
 #[test]
 fn an_open_after_the_rounds_end_releases_nothing() {
     let (mut study, cohort, confirms) = confirmed();

@@ -12,7 +12,7 @@ use protocol::*;
 use serde_bytes::ByteBuf;
 use support::*;
 
-/// why.md *commitments checked in Held*: a patient that gives one holder another seed is at fault, and no honest holder
+/// *commitments checked in Held*: a patient that gives one holder another seed is at fault, and no honest holder
 /// looks like a liar. Held by the other three it stays in, and the sum is right.
 #[test]
 fn seeds_that_differ_for_one_holder_are_the_patients_fault_and_the_sum_is_right() {
@@ -73,7 +73,7 @@ fn a_share_with_the_same_chunk_digest_twice_is_refused() {
     assert_eq!(rules, ["a Share core that is malformed or names a chunk twice"; 5]);
 }
 
-/// why.md *no circle*: boxes, vectors and commitments of another patient are useless to who copies them.
+/// *no circle*: boxes, vectors and commitments of another patient are useless to who copies them.
 #[test]
 fn copied_boxes_vectors_and_commitments_are_refused() {
     let copied = |study: &Study| {

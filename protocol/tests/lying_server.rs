@@ -12,7 +12,7 @@ use protocol::*;
 use serde_bytes::ByteBuf;
 use support::*;
 
-/// why.md *quorum*: a server that shows two cohorts gets neither opened, for no q members name the same one. Nobody
+/// *quorum*: a server that shows two cohorts gets neither opened, for no q members name the same one. Nobody
 /// honest is accused of it.
 #[test]
 fn an_equivocating_server_that_shows_two_cohorts_opens_none() {
@@ -74,7 +74,7 @@ fn joins(study: &Study) -> Vec<Signed> {
     study.frames(Kind::Join).into_iter().map(|(_, frame)| frame.signed()).collect()
 }
 
-/// why.md *one Roster per session*: a patient that is shown another Roster goes on with that one only: it costs its own
+/// *one Roster per session*: a patient that is shown another Roster goes on with that one only: it costs its own
 /// value, and the sum over the others is right. Shown both, it names the server.
 #[test]
 fn two_rosters_part_the_patients_and_open_nothing_twice() {

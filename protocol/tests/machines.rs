@@ -194,7 +194,7 @@ fn pelt(seed: u64, junk: &[Vec<u8>]) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Attacks 18: malformed messages never panic a machine and change nothing.
+    /// Malformed messages never panic a machine and change nothing.
     #[test]
     fn junk_changes_nothing(
         seed in any::<u64>(),

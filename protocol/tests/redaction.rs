@@ -75,7 +75,7 @@ fn run() -> Canaries {
     Canaries { study, trace, secrets }
 }
 
-/// Promise of section 5: none reaches a log, an error, a panic or a header.
+/// No secret reaches a log, an error, a panic or a header.
 #[test]
 fn nothing_that_prints_shows_a_value_a_sum_or_a_key() {
     let canaries = run();

@@ -70,7 +70,7 @@ fn every_length_in_chunks() {
     }
 }
 
-/// Issue 7: a session has many rounds, each with its own question, over its own snapshot or the same again.
+/// A session has many rounds, each with its own question, over its own snapshot or the same again.
 #[test]
 fn a_session_has_many_rounds_each_with_its_own_question() {
     let columns = vec![Column::scalar("pulse"), Column { name: "lab".into(), width: 3 }];
@@ -114,7 +114,7 @@ fn the_same_snapshot_asked_again_is_the_same_sum_over_the_same_people() {
     assert_eq!(study.faults(), []);
 }
 
-/// Issue 7: the story that must work. 600, again 600; dave enrols and `--new` is refused with words that say whose
+/// The story that must work. 600, again 600; dave enrols and `--new` is refused with words that say whose
 /// snapshot belongs where and what would pass; a month later snapshot 2 of all four opens.
 #[test]
 fn the_story_of_alice_bob_charlie_and_dave() {

@@ -1,5 +1,7 @@
 //! A process of Ward's that a test has started.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
@@ -85,6 +87,13 @@ impl Party {
             self.printed(),
             self.said()
         )
+    }
+
+    /// Its open sockets: a connection that was lost and made again is another one.
+    pub fn sockets(&self) -> BTreeSet<String> {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid().as_raw_nonzero())).unwrap();
+        let targets = open.filter_map(|entry| Some(fs::read_link(entry.unwrap().path()).ok()?.display().to_string()));
+        targets.filter(|target| target.starts_with("socket:")).collect()
     }
 
     /// Sends a signal to it alone.
