@@ -140,9 +140,21 @@ pub struct UpArgs {
     /// The port for the broker [default: the system chooses].
     #[arg(long)]
     pub port: Option<u16>,
+    /// How many servers share the work: each adds its part of every vector.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub servers: u8,
     /// Committee, cohort and time.
     #[command(flatten)]
     pub rules: RuleArgs,
+}
+
+impl UpArgs {
+    /// The names of the servers.
+    pub fn server_names(&self) -> anyhow::Result<Vec<Name>> {
+        let names =
+            (1..=self.servers).map(|number| if number == 1 { "server".into() } else { format!("server-{number}") });
+        names.map(|name| Ok(name.parse()?)).collect()
+    }
 }
 
 /// `ward broker`.
@@ -248,9 +260,9 @@ pub struct SumArgs {
     /// Its name.
     #[arg(long, default_value = "hospital")]
     pub name: Name,
-    /// The server to ask through.
-    #[arg(long, default_value = "server")]
-    pub server: Name,
+    /// The server to ask through; said several times, each adds its part of every vector, and the first fixes the cohort.
+    #[arg(long, value_name = "NAME", default_value = "server")]
+    pub server: Vec<Name>,
     /// Committee, cohort and time.
     #[command(flatten)]
     pub rules: RuleArgs,

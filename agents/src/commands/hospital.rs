@@ -106,7 +106,7 @@ fn plan(home: &Home, args: &SumArgs) -> anyhow::Result<Plan> {
 }
 
 /// The settings of a session, from the flags.
-pub fn settings(study: String, expect: u32, server: protocol::Name, rules: &crate::cli::RuleArgs) -> Settings {
+pub fn settings(study: String, expect: u32, servers: Vec<protocol::Name>, rules: &crate::cli::RuleArgs) -> Settings {
     Settings {
         study,
         expect,
@@ -114,7 +114,7 @@ pub fn settings(study: String, expect: u32, server: protocol::Name, rules: &crat
         threshold: rules.threshold,
         min_cohort: rules.min_cohort,
         candidates: Vec::new(),
-        server,
+        servers,
         payloads: false,
         join_seconds: rules.join_seconds,
         not_after: now().plus_seconds(SESSION_SECONDS),

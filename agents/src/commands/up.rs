@@ -32,9 +32,9 @@ pub async fn run(home: &Home, args: UpArgs, json: bool) -> anyhow::Result<()> {
     let mut stop = Stop::listen(false)?;
     let who = patients(home, &args)?;
     let study = super::study(home)?;
-    let plan = Plan::new(settings(study.to_string(), who.count(), "server".parse()?, &args.rules))?;
+    let plan = Plan::new(settings(study.to_string(), who.count(), args.server_names()?, &args.rules))?;
     super::prepare(home)?;
-    not_running(home, &who)?;
+    not_running(home, &who, args.server_names()?)?;
     enrol_many(home, who.names())?;
     let snapshot = labels::fresh(home)?;
     labels::note(home, &snapshot)?;
@@ -127,11 +127,9 @@ fn ask_three() -> anyhow::Result<Vec<SecretText>> {
 }
 
 /// A name runs once per home: said before anything is started.
-fn not_running(home: &Home, who: &Who) -> anyhow::Result<()> {
-    let parties = ["server", "hospital"].map(|name| Ok(home.party_dir(&name.parse()?)));
-    let patients = who.names().into_iter().map(|name| anyhow::Ok(home.party_dir(&name)));
-    for dir in parties.into_iter().chain(patients).chain([Ok(home.broker_dir())]) {
-        let dir = dir?;
+fn not_running(home: &Home, who: &Who, servers: Vec<protocol::Name>) -> anyhow::Result<()> {
+    let parties = servers.into_iter().chain(["hospital".parse()?]).chain(who.names());
+    for dir in parties.map(|name| home.party_dir(&name)).chain([home.broker_dir()]) {
         if dir.exists() && lock::is_running(&dir)? {
             usage!(
                 "{} runs already in {}: stop it, or use another --home",
@@ -158,7 +156,9 @@ impl Up<'_> {
         broker.extend(self.args.port.map(|port| format!("--port={port}")));
         self.start("broker", broker, None).await?;
         self.wait_for_broker().await?;
-        self.start("server", vec!["server".into()], None).await?;
+        for name in self.args.server_names()? {
+            self.start(name.as_str(), vec!["server".into(), format!("--name={name}")], None).await?;
+        }
         self.start_patients(who, min_cohort).await?;
         let mut hospital = self.start_hospital(who).await?;
         let answer = tokio::select! {
@@ -224,6 +224,7 @@ impl Up<'_> {
         args.push(format!("--patients={}", who.count()));
         args.push(format!("--snapshot={}", self.snapshot));
         args.extend(who.columns().iter().map(|column| format!("--column={column}")));
+        args.extend(self.args.server_names()?.iter().map(|name| format!("--server={name}")));
         let rules = &self.args.rules;
         args.extend(rules.committee.map(|c| format!("--committee={c}")));
         args.extend(rules.threshold.map(|t| format!("--threshold={t}")));

@@ -86,8 +86,8 @@ impl Round {
         desk: &mut ServerDesk<'_>,
     ) -> Result<(), Stop> {
         let known = self.gather.sharer(place).is_some();
-        let allowed = !matches!(&self.duty, Duty::Lead(lead) if !lead.allows(place));
-        if !known && !(self.collecting() && allowed) {
+        let barred = matches!(&self.duty, Duty::Lead(lead) if !lead.allows(place));
+        if !known && (barred || !self.collecting()) {
             return Err(Stop::Useless("the cohort is fixed, or cannot have this patient"));
         }
         let share: Share = frame.envelope.body()?;
