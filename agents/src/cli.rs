@@ -174,7 +174,7 @@ pub struct BrokerArgs {
 /// `ward server`.
 #[derive(Debug, Args)]
 pub struct ServerArgs {
-    /// Its name.
+    /// Its name; in a home with a CA a new name is enrolled on the spot.
     #[arg(long, default_value = "server")]
     pub name: Name,
 }

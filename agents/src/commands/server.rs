@@ -1,10 +1,11 @@
 //! `ward server`.
 
-use protocol::{Event, Me, Server};
+use protocol::{Event, Me, Role, Server};
 
 use crate::cli::ServerArgs;
 use crate::connect::{Way, connect};
 use crate::driver::{Driver, now};
+use crate::enrol::enrol;
 use crate::home::Home;
 use crate::life::Stop;
 use crate::lock::Running;
@@ -18,6 +19,9 @@ use crate::store::Store;
 pub async fn run(home: &Home, way: &Way, args: &ServerArgs, tied: bool) -> anyhow::Result<()> {
     let mut stop = Stop::listen(tied)?;
     super::prepare(home)?;
+    if home.has_ca() {
+        enrol(home, &args.name, Some(Role::Server))?;
+    }
     let _running = Running::claim(&home.party_dir(&args.name))?;
     let credentials = home.credentials(&args.name)?;
     let store = Store::open(&home.state_path(&args.name))?;
