@@ -92,6 +92,16 @@ impl Board {
         &self.link
     }
 
+    /// Counts the losses of the connection; it is made again by itself. A count that grew means that the broker may have
+    /// been started again and may have lost what it had acknowledged: publish again what must stand on the board, which
+    /// waits for the new connection by itself and does no harm where nothing was lost (design, section 6).
+    ///
+    /// The receiver is also woken by the new connection, with the count unchanged: compare counts, as
+    /// `losses.wait_for(|&now| now != before)` does. It ends when the connection ends for good.
+    pub fn losses(&self) -> watch::Receiver<u64> {
+        self.link.losses()
+    }
+
     /// Writes a message and waits for the broker's acknowledgement, for ever if need be: it outlasts a broker that is
     /// busy, restarting or not there yet. Writing is idempotent by name, so a repeated attempt does no harm.
     /// The acknowledgement is no proof of storage.

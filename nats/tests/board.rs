@@ -146,11 +146,15 @@ async fn a_broker_killed_and_started_again_loses_nobody() {
     let mut inbox = home.board(&broker, "bob").await.follow().await.unwrap();
     alice.publish(&address(1, "alice", "bob", Kind::Share, 1), "1".into()).await.unwrap();
     let before = next(&mut inbox).await;
+    let mut losses = alice.losses();
+    let count = *losses.borrow_and_update();
 
     let port = broker.endpoint().port;
     let pid = rustix::process::Pid::from_raw(broker.pid().unwrap().try_into().unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     broker.ended().await.unwrap();
+    // Who wrote something learns that it may be gone.
+    assert!(*losses.wait_for(|&now| now != count).await.unwrap() > count);
     let writing = tokio::spawn({
         let alice = alice.clone();
         async move { alice.publish(&address(1, "alice", "bob", Kind::Share, 2), "2".into()).await }
