@@ -73,6 +73,7 @@ async fn junk_under_anothers_name_is_logged_and_changes_nothing() {
     let (study, mut mallory) = study_with_mallory().await;
     let mut capture = study.capture().await;
     let eve = study.raw("eve").await;
+    let next = subject::consumer_next(&Board::new(study.link("eve").await).consumer().await.unwrap());
     let asking = study.begin(&ASK);
     let (announce, _) = mallory.until(Kind::Announce).await;
     let session = announce.session;
@@ -97,7 +98,7 @@ async fn junk_under_anothers_name_is_logged_and_changes_nothing() {
             // So does what eve's consumer delivers: the Announce first.
             let others = subject::subject(&address(session, round, from, to, kind));
             let batch = Bytes::from_static(br#"{"batch":1,"no_wait":true}"#);
-            eve.publish_with_reply(subject::consumer_next("eve"), others, batch).await.unwrap();
+            eve.publish_with_reply(next.clone(), others, batch).await.unwrap();
         }
     }
     // The holes are there: the broker itself wrote under alice's name, and the Announce passed once more.
@@ -440,7 +441,7 @@ async fn a_role_gets_no_more_of_the_running_broker_than_its_task() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_reply_subject_deletes_and_purges_nothing() {
+async fn a_foreign_reply_subject_deletes_purges_and_moves_nothing() {
     let (study, mut mallory) = study_with_mallory().await;
     let eve = study.raw("eve").await;
     let board = Board::new(study.link("eve").await);
@@ -450,21 +451,27 @@ async fn a_foreign_reply_subject_deletes_and_purges_nothing() {
         "$JS.API.STREAM.PURGE.WARD",
         "$JS.API.CONSUMER.DELETE.WARD.alice",
         "$JS.API.CONSUMER.DELETE.WARD.server",
+        "$JS.API.CONSUMER.RESET.WARD.alice",
+        "$JS.API.CONSUMER.RESET.WARD.server",
+        "$JS.API.CONSUMER.RESET.WARD.operator",
+        "$JS.API.CONSUMER.MSG.NEXT.WARD.bob",
+        "$JS.API.CONSUMER.MSG.NEXT.WARD.server",
     ];
-    let bodies = ["", "{}", "{\"seq\":100000}"];
+    let consumer = board.consumer().await.unwrap();
+    let bodies = ["", "{}", "{\"seq\":100000}", "{\"batch\":1000}"];
     let tries = apis.iter().flat_map(|api| bodies.map(|body| (*api, body)));
     for (api, body) in tries {
         // Eve's own message, delivered by her own consumer to the API; and the acknowledgement of another.
         board.publish(&address(session, 1, "eve", "eve", Kind::Share), body.into()).await.unwrap();
         let batch = Bytes::from_static(br#"{"batch":1,"no_wait":true}"#);
-        eve.publish_with_reply(subject::consumer_next("eve"), api, batch).await.unwrap();
+        eve.publish_with_reply(subject::consumer_next(&consumer), api, batch).await.unwrap();
         let own = subject::subject(&address(session, 1, "eve", "server", Kind::Share));
         eve.publish_with_reply(own, api, body.into()).await.unwrap();
     }
     // A round trip on the connection that carried them, and what the broker says that it did.
     let operator = study.link("operator").await;
-    eve.request(subject::consumer_info("eve"), Bytes::new()).await.unwrap();
-    let info = operator.ask(&subject::consumer_info("eve"), Bytes::new()).await.unwrap();
+    eve.request(subject::consumer_info(&consumer), Bytes::new()).await.unwrap();
+    let info = operator.ask(&subject::consumer_info(&consumer), Bytes::new()).await.unwrap();
     let info: serde_json::Value = serde_json::from_slice(&info).unwrap();
     assert_eq!(info["delivered"]["consumer_seq"], apis.len() * bodies.len(), "{info}");
     let info = operator.ask("$JS.API.STREAM.INFO.WARD", Bytes::new()).await.unwrap();

@@ -167,19 +167,25 @@ impl Board {
 
     /// How many messages for this party the broker has not handed over yet. Tries once.
     pub async fn pending(&self) -> Result<u64, CallError> {
-        let info: Info = self.link.api(subject::consumer_info(self.link.name().as_str()), &json!({})).await?;
+        let me = self.link.name().as_str();
+        let consumer = self.consumer().await?;
+        let info: Info = self.link.api_named(me, subject::consumer_info(&consumer), &json!({})).await?;
         Ok(info.num_pending)
+    }
+
+    /// The name of this party's consumer, as its signpost says: not to be shown to anybody, see [`crate::consumers`].
+    /// Tries once.
+    pub async fn consumer(&self) -> Result<String, CallError> {
+        consumer_of(&self.link).await
     }
 
     /// Follows what is addressed to this party and to everybody, from the last acknowledged message on. Waits until the
     /// operator has made this party's consumer.
     pub async fn follow(&self) -> Result<Inbox, BoardError> {
-        let next = subject::consumer_next(self.link.name().as_str());
         let mut inbox = Inbox {
             link: self.link.clone(),
             losses: self.link.losses(),
             losses_before: 0,
-            refused: self.link.refusals().expect(Verb::Publish, next),
             pull: None,
             cursor: Arc::default(),
             missed: 0,
@@ -196,11 +202,16 @@ pub struct Inbox {
     losses: watch::Receiver<u64>,
     /// How many there were when the pull was opened.
     losses_before: u64,
-    refused: Expected,
     /// None after a loss, until it is opened anew.
-    pull: Option<pull::Stream>,
+    pull: Option<Pull>,
     cursor: Arc<Cursor>,
     missed: u32,
+}
+
+/// An open pull from a party's consumer.
+struct Pull {
+    messages: pull::Stream,
+    refused: Expected,
 }
 
 /// What happens to one that waits at an inbox.
@@ -233,9 +244,9 @@ impl Inbox {
             let before = self.losses_before;
             let event = tokio::select! {
                 biased;
-                () = self.refused.refused() => Event::Refused,
+                () = pull.refused.refused() => Event::Refused,
                 _ = self.losses.wait_for(|&now| now != before) => Event::Lost,
-                item = pull.next() => Event::Item(item),
+                item = pull.messages.next() => Event::Item(item),
             };
             match event {
                 Event::Refused => return Err(self.refusal()),
@@ -281,20 +292,22 @@ impl Inbox {
         Ok(())
     }
 
-    async fn open_once(&self) -> Result<pull::Stream, CallError> {
+    async fn open_once(&self) -> Result<Pull, CallError> {
         let me = self.link.name().as_str();
-        let info: Info = not_there_yet(self.link.api(subject::consumer_info(me), &json!({})).await)?;
-        let _: serde_json::Value =
-            not_there_yet(self.link.api(subject::consumer_reset(me), &json!({ "seq": 0 })).await)?;
-        let config = pull::Config { durable_name: Some(me.into()), ..Default::default() };
-        Consumer::new(config, info, jetstream::new(self.link.client().clone()))
+        let consumer = consumer_of(&self.link).await?;
+        let reset = self.link.api_named(me, subject::consumer_reset(&consumer), &json!({ "seq": 0 })).await;
+        let info: Info = not_there_yet(reset)?;
+        let refused = self.link.refusals().expect(Verb::Publish, subject::consumer_next(&consumer));
+        let config = pull::Config { durable_name: Some(consumer), ..Default::default() };
+        let messages = Consumer::new(config, info, jetstream::new(self.link.client().clone()))
             .stream()
             .max_messages_per_batch(BATCH)
             .expires(PULL)
             .heartbeat(HEARTBEAT)
             .messages()
             .await
-            .map_err(|_| CallError::Lost)
+            .map_err(|_| CallError::Lost)?;
+        Ok(Pull { messages, refused })
     }
 
     /// A message as a delivery, or `None` if it is junk under a subject that no party of Ward's would write.
@@ -395,6 +408,12 @@ async fn acknowledge(link: &Link, message: &Message) {
         Ok(Err(error)) => tracing::debug!(name = %link.name(), %error, "not acknowledged"),
         Err(_) => tracing::debug!(name = %link.name(), "not acknowledged: the connection is stuck"),
     }
+}
+
+/// Asks the signpost of the link's party for the name of its consumer.
+async fn consumer_of(link: &Link) -> Result<String, CallError> {
+    let signpost: Info = not_there_yet(link.api(subject::consumer_info(link.name().as_str()), &json!({})).await)?;
+    signpost.config.metadata.get(subject::SIGNPOST_KEY).cloned().ok_or(CallError::NoResponders)
 }
 
 /// A stream or consumer that is not there is one that the operator has not made yet.

@@ -18,6 +18,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
+use crate::consumers::ConsumerNames;
 use crate::link::Endpoint;
 use crate::permissions::{BrokerSettings, render};
 
@@ -98,6 +99,7 @@ pub struct Broker {
     files: Files,
     settings: BrokerSettings,
     study: Study,
+    consumers: ConsumerNames,
 }
 
 /// The broker's files in its directory.
@@ -136,10 +138,11 @@ impl Broker {
     ) -> Result<Self, BrokerError> {
         let files = Files::prepare(dir)?;
         end_leftover(&files).await?;
-        write_private(&files.config, render(&settings, parties, study).as_bytes())?;
+        let consumers = ConsumerNames::open(dir)?;
+        write_private(&files.config, render(&settings, parties, study, &consumers).as_bytes())?;
         let (child, notices) = spawn(command(binary), &files)?;
         let endpoint = Endpoint { host: reachable(&settings.host), port: 0 };
-        let mut broker = Self { child, notices, endpoint, files, settings, study: study.clone() };
+        let mut broker = Self { child, notices, endpoint, files, settings, study: study.clone(), consumers };
         broker.endpoint.port = broker.within(START, Self::until_ready).await?;
         Ok(broker)
     }
@@ -147,6 +150,11 @@ impl Broker {
     /// Where it listens, from this machine.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// The consumers' names, for the operator.
+    pub fn consumers(&self) -> &ConsumerNames {
+        &self.consumers
     }
 
     /// Its process id, while it runs.
@@ -161,7 +169,7 @@ impl Broker {
 
     /// Lists these parties instead, and returns when that is in force. Nobody who stays listed is disconnected.
     pub async fn reload(&mut self, parties: &[(Role, Name)]) -> Result<(), BrokerError> {
-        write_private(&self.files.config, render(&self.settings, parties, &self.study).as_bytes())?;
+        write_private(&self.files.config, render(&self.settings, parties, &self.study, &self.consumers).as_bytes())?;
         // What was said before does not answer this reload.
         while self.notices.try_recv().is_ok() {}
         self.signal(Signal::HUP);
@@ -393,7 +401,7 @@ async fn is_ours(pid: i32, config: &Path) -> bool {
 }
 
 /// Writes a file of mode 0600 in one step: nats-server never reads half of it.
-fn write_private(path: &Path, bytes: &[u8]) -> Result<(), BrokerError> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), BrokerError> {
     let wrong = |source| BrokerError::File { path: path.into(), source };
     let draft = path.with_extension("new");
     remove(&draft)?;

@@ -4,6 +4,7 @@
 //! - [`subject`]: the one place that spells a subject.
 //! - [`link`]: a party's connection, mutual TLS 1.3 with the hybrid post-quantum key exchange, and its errors in words.
 //! - [`board`]: write once, follow, read by name.
+//! - [`consumers`]: the names of the consumers, which only their owners can tell.
 //! - [`operator`]: makes the board, purges it.
 //! - [`watch`]: sees who writes what to whom, and no payload.
 //! - [`permissions`]: the broker's configuration.
@@ -44,6 +45,7 @@
 
 pub mod board;
 pub mod broker;
+pub mod consumers;
 pub mod install;
 pub mod link;
 pub mod operator;
@@ -54,6 +56,7 @@ pub mod watch;
 
 pub use board::{Board, BoardError, Delivery, Inbox, Published};
 pub use broker::{Broker, BrokerError, exec_tied};
+pub use consumers::ConsumerNames;
 pub use install::{Binary, InstallError, find_or_install};
 pub use link::{CallError, Endpoint, EndpointError, Link, LinkError};
 pub use operator::Operator;

@@ -225,6 +225,17 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// The same error with another text in its subject's place.
+    fn speaking_of(mut self, what: &str) -> Self {
+        if let CallError::Refused { subject, .. }
+        | CallError::Broker { subject, .. }
+        | CallError::Garbled { subject, .. } = &mut self
+        {
+            what.clone_into(subject);
+        }
+        self
+    }
+
     /// Whether the same call may succeed later.
     pub fn may_pass(&self) -> bool {
         match self {
@@ -359,6 +370,16 @@ impl Link {
             RequestErrorKind::InvalidSubject => CallError::Garbled { subject, reason: error.to_string() },
             RequestErrorKind::Other => CallError::Lost,
         }
+    }
+
+    /// As [`Link::api`], of a subject with a consumer's secret name in it: an error speaks of `name` instead.
+    pub(crate) async fn api_named<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        subject: String,
+        body: &impl Serialize,
+    ) -> Result<T, CallError> {
+        self.api(subject, body).await.map_err(|error| error.speaking_of(&format!("the consumer of {name}")))
     }
 
     /// Sends one request of the JetStream API and reads its answer.

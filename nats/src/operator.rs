@@ -1,5 +1,6 @@
 //! What only the operator identity may do: make the stream and the consumers, and purge.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, Config, DeliverPolicy};
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::board::{Board, BoardError, Inbox};
+use crate::consumers::ConsumerNames;
 use crate::link::{CallError, Link};
 use crate::subject;
 
@@ -32,6 +34,7 @@ const NO_CONSUMER: u64 = 10_014;
 #[derive(Clone, Debug)]
 pub struct Operator {
     link: Link,
+    consumers: ConsumerNames,
 }
 
 #[derive(Deserialize)]
@@ -40,9 +43,10 @@ struct Purged {
 }
 
 impl Operator {
-    /// Works over the operator's link; any other is refused by the broker at the first call.
-    pub fn new(link: Link) -> Self {
-        Self { link }
+    /// Works over the operator's link; any other is refused by the broker at the first call. The names are those of
+    /// [`crate::Broker::consumers`].
+    pub fn new(link: Link, consumers: ConsumerNames) -> Self {
+        Self { link, consumers }
     }
 
     /// Makes the board, or gives an existing one these settings.
@@ -56,9 +60,24 @@ impl Operator {
         }
     }
 
-    /// Makes the consumer of one party; does nothing if it is there.
+    /// Makes the consumer of one party and the signpost to it; does nothing where they are there.
     pub async fn make_consumer(&self, name: &Name) -> Result<(), CallError> {
-        self.create(name.as_str(), &pull_config(name, subject::consumer_filters(name).into())).await
+        self.make_pull(name, subject::consumer_filters(name).into()).await
+    }
+
+    /// The signpost comes last: who finds it finds the consumer.
+    async fn make_pull(&self, name: &Name, filters: Vec<String>) -> Result<(), CallError> {
+        let consumer = self.consumers.of(name.as_str());
+        self.create(&consumer, &pull_config(&consumer, filters)).await?;
+        let signpost = signpost_config(name, &consumer);
+        match self.create(name.as_str(), &signpost).await {
+            // Something else is called so.
+            Err(CallError::Broker { .. }) => {
+                self.delete(name.as_str()).await?;
+                self.create(name.as_str(), &signpost).await
+            }
+            other => other,
+        }
     }
 
     /// Makes the consumers of all parties anew, from the board's first message. For the start of the broker: one that
@@ -67,22 +86,24 @@ impl Operator {
         futures::stream::iter(names)
             .map(Ok)
             .try_for_each_concurrent(AT_A_TIME, async |name| {
-                self.remove_consumer(name).await?;
+                self.delete(&self.consumers.of(name.as_str())).await?;
                 self.make_consumer(name).await
             })
             .await
     }
 
-    /// Deletes the consumer of a party that left; does nothing if there is none.
+    /// Deletes the consumer of a party that left, and its signpost; does nothing if there is none.
     pub async fn remove_consumer(&self, name: &Name) -> Result<(), CallError> {
-        self.delete(name.as_str()).await
+        self.delete(name.as_str()).await?;
+        self.delete(&self.consumers.of(name.as_str())).await
     }
 
     /// Makes the headers-only consumer that [`crate::Watcher`]s listen to, from now on. For the start of the broker.
     pub async fn make_watch_consumer(&self) -> Result<(), CallError> {
-        self.delete(subject::WATCH_CONSUMER).await?;
+        let consumer = self.consumers.of(subject::WATCH_CONSUMER);
+        self.delete(&consumer).await?;
         let config = Config {
-            durable_name: Some(subject::WATCH_CONSUMER.into()),
+            durable_name: Some(consumer.clone()),
             deliver_subject: Some(subject::WATCH.into()),
             deliver_policy: DeliverPolicy::New,
             ack_policy: AckPolicy::None,
@@ -90,15 +111,15 @@ impl Operator {
             headers_only: true,
             ..Config::default()
         };
-        self.create(subject::WATCH_CONSUMER, &config).await
+        self.create(&consumer, &config).await
     }
 
     /// Follows every Announce, Result and Abort addressed to all, from the board's first message, with a consumer of the
     /// operator's own. Check the signature before you purge.
     pub async fn follow_outcomes(&self) -> Result<Inbox, BoardError> {
         let me = self.link.name();
-        self.delete(me.as_str()).await?;
-        self.create(me.as_str(), &pull_config(me, subject::outcome_filters().into())).await?;
+        self.delete(&self.consumers.of(me.as_str())).await?;
+        self.make_pull(me, subject::outcome_filters().into()).await?;
         Board::new(self.link.clone()).follow().await
     }
 
@@ -158,15 +179,28 @@ fn stream_config() -> stream::Config {
     }
 }
 
-fn pull_config(name: &Name, filter_subjects: Vec<String>) -> Config {
+fn pull_config(consumer: &str, filter_subjects: Vec<String>) -> Config {
     Config {
-        durable_name: Some(name.to_string()),
+        durable_name: Some(consumer.into()),
         deliver_policy: DeliverPolicy::All,
         ack_policy: AckPolicy::All,
         ack_wait: ACK_WAIT,
         // A party stores many messages at once and acknowledges the last: no limit may stop the flow before that.
         max_ack_pending: -1,
         filter_subjects,
+        ..Config::default()
+    }
+}
+
+/// A consumer that is there for its metadata alone.
+fn signpost_config(name: &Name, consumer: &str) -> Config {
+    Config {
+        durable_name: Some(name.to_string()),
+        deliver_policy: DeliverPolicy::New,
+        ack_policy: AckPolicy::None,
+        filter_subject: subject::NOWHERE.into(),
+        memory_storage: true,
+        metadata: HashMap::from([(subject::SIGNPOST_KEY.into(), consumer.into())]),
         ..Config::default()
     }
 }

@@ -12,8 +12,12 @@ pub const BOARD: &str = "ward.*.*.*.*.*.*";
 pub const EVERYTHING: &str = "ward.>";
 /// Where the headers-only consumer delivers to.
 pub const WATCH: &str = "_WATCH.ward";
-/// The headers-only consumer's name; no party can be called so, names have no capitals.
+/// Whose the headers-only consumer is; no party can be called so, names have no capitals.
 pub const WATCH_CONSUMER: &str = "WATCH";
+/// What a signpost is set on: nobody writes there.
+pub const NOWHERE: &str = "ward.-.-.-.-.-.-";
+/// Where a signpost bears the name of its owner's consumer.
+pub const SIGNPOST_KEY: &str = "ward-consumer";
 /// The whole JetStream API: the operator's.
 pub const API: &str = "$JS.API.>";
 
@@ -84,7 +88,7 @@ pub fn inbox(me: &Name) -> String {
     format!("{}.>", inbox_prefix(me))
 }
 
-/// Asks about a consumer.
+/// Asks about a party's signpost, or about a consumer by its own name.
 pub fn consumer_info(consumer: &str) -> String {
     format!("$JS.API.CONSUMER.INFO.{STREAM}.{consumer}")
 }

@@ -72,7 +72,8 @@ impl Keeper {
         let broker = start(home, args, &binary.path, &parties).await?;
         let credentials = home.credentials(&"operator".parse()?)?;
         let way = Way { broker: Some(broker.endpoint().clone()), wait: Some(Duration::from_secs(10)) };
-        let operator = Operator::new(connect(home, &way, &credentials).await?.link().clone());
+        let board = connect(home, &way, &credentials).await?;
+        let operator = Operator::new(board.link().clone(), broker.consumers().clone());
         operator.make_stream().await?;
         operator.make_watch_consumer().await?;
         let names: Vec<Name> = followers(&parties);

@@ -104,7 +104,7 @@ impl Home {
 
     /// Makes the stream and everybody's consumer.
     pub async fn operator(&self, broker: &Broker) -> Operator {
-        let operator = Operator::new(self.link(broker, "operator").await);
+        let operator = Operator::new(self.link(broker, "operator").await, broker.consumers().clone());
         operator.make_stream().await.unwrap();
         operator.remake_consumers(&self.readers()).await.unwrap();
         operator.make_watch_consumer().await.unwrap();
