@@ -2,9 +2,9 @@
 //!
 //! | role | publishes | reads by name |
 //! |---|---|---|
-//! | patient, member | messages from itself; asks about its signpost; asks, resets and acknowledges its own consumer | nothing |
-//! | server | the same | what is addressed to it |
-//! | hospital | the same | Shares and chunks addressed to servers |
+//! | patient, member | messages from itself to a named party; asks about its signpost; asks, resets and acknowledges its own consumer | nothing |
+//! | server | the same, and a Roster to all | what is addressed to it |
+//! | hospital | the same, and Announce, Begin, Result and Abort to all | Shares and chunks addressed to servers |
 //! | operator | the JetStream API; acknowledges its own consumer | |
 //! | monitor | nothing; subscribes to the board and to the headers-only delivery | |
 //! | broker | it is the broker: not listed | |
@@ -74,6 +74,7 @@ fn user(study: &Study, role: Role, name: &Name, parties: &[(Role, Name)], consum
     };
     let readable = readable(role, name, parties);
     let reads: String = readable.iter().map(|subject| format!(",\n          {}", quoted(subject))).collect();
+    let denied: Vec<String> = subject::not_publishable(role, name).iter().map(|subject| quoted(subject)).collect();
     let me = name.as_str();
     let mine = consumers.of(me);
     Some(fill(
@@ -87,6 +88,7 @@ fn user(study: &Study, role: Role, name: &Name, parties: &[(Role, Name)], consum
             ("consumer_next", &subject::consumer_next(&mine)),
             ("consumer_reset", &subject::consumer_reset(&mine)),
             ("consumer_ack", &subject::consumer_ack(&mine)),
+            ("denied", &denied.join(", ")),
             ("reads", &reads),
             ("reads_comment", if reads.is_empty() { "" } else { ", and reads by name" }),
             ("inbox", &subject::inbox(name)),

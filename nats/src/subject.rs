@@ -2,7 +2,7 @@
 //!
 //! A message's subject is `ward.<session>.<round>.<from>.<to>.<kind>.<name>` (design, section 6).
 
-use protocol::{Address, Kind, MessageName, Name, RoundNo, SessionTag, To};
+use protocol::{Address, Kind, MessageName, Name, Role, RoundNo, SessionTag, To};
 
 /// The one stream: the board.
 pub const STREAM: &str = "WARD";
@@ -73,9 +73,24 @@ pub fn of_kind_in_any_round(session: SessionTag, kind: Kind) -> String {
     format!("ward.{session}.*.*.*.{kind}.*")
 }
 
-/// What `me` may publish: messages from itself, of any session, round, receiver, kind and name.
+/// What `me` may publish: messages from itself, of any session, round, receiver, kind and name, but for
+/// [`not_publishable`].
 pub fn publishable(me: &Name) -> String {
     format!("ward.*.*.{me}.*.*.*")
+}
+
+/// What a party of this role may not publish among [`publishable`]: a message to all is delivered to everybody, so only
+/// the server's Roster and what the hospital opens and ends sessions and rounds with may be one.
+pub fn not_publishable(role: Role, me: &Name) -> Vec<String> {
+    let to_all: &[Kind] = match role {
+        Role::Hospital => &[Kind::Announce, Kind::Begin, Kind::Result, Kind::Abort],
+        Role::Server => &[Kind::Roster],
+        Role::Patient | Role::Member | Role::Monitor | Role::Operator | Role::Broker => {
+            return vec![format!("ward.*.*.{me}.{}.*.*", To::All)];
+        }
+    };
+    let denied = Kind::ALL.into_iter().filter(|kind| !to_all.contains(kind));
+    denied.map(|kind| format!("ward.*.*.{me}.{}.{kind}.*", To::All)).collect()
 }
 
 /// The first token of the subjects that answers to `me` come to.

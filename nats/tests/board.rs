@@ -66,7 +66,8 @@ async fn what_was_not_acknowledged_comes_again_at_once_and_in_order() {
     }
     // By CONSUMER.RESET, not by the ack wait of minutes.
     assert!(start.elapsed() < Duration::from_secs(30));
-    alice.publish(&address(1, "alice", "all", Kind::Result, 6), "6".into()).await.unwrap();
+    let hospital = home.board(&broker, "hospital").await;
+    hospital.publish(&address(1, "hospital", "all", Kind::Result, 6), "6".into()).await.unwrap();
     assert_eq!(next(&mut inbox).await.payload, "6");
 }
 

@@ -31,7 +31,7 @@ impl Attacker {
         let own = address(9, "alice", "alice", Kind::Share, self.sent);
         self.board.publish(&own, Bytes::from(body.to_owned())).await.unwrap();
         let pull = subject::consumer_next(&self.board.consumer().await.unwrap());
-        let one = Bytes::from_static(br#"{"batch":1,"no_wait":true}"#);
+        let one = Bytes::from_static(br#"{"batch":1,"expires":60000000000}"#);
         self.client.publish_with_reply(pull, target, one).await.unwrap();
         self.client.flush().await.unwrap();
     }

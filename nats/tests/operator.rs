@@ -63,8 +63,7 @@ async fn the_operator_sees_how_sessions_and_rounds_begin_and_end() {
     let operator = home.operator(&broker).await;
     let hospital = home.board(&broker, "hospital").await;
     let expected = [Kind::Announce, Kind::Result, Kind::Abort];
-    for (number, kind) in [Kind::Announce, Kind::Begin, Kind::Result, Kind::Roster, Kind::Abort].into_iter().enumerate()
-    {
+    for (number, kind) in [Kind::Announce, Kind::Begin, Kind::Result, Kind::Abort].into_iter().enumerate() {
         let number = u8::try_from(number).unwrap();
         hospital.publish(&address(1, "hospital", "all", kind, number), kind.as_str().into()).await.unwrap();
     }
@@ -85,13 +84,14 @@ async fn a_monitor_sees_sizes_and_never_a_payload() {
     let broker = home.start(None).await;
     home.operator(&broker).await;
     let alice = home.board(&broker, "alice").await;
+    let hospital = home.board(&broker, "hospital").await;
     let mut watcher = Watcher::new(&home.link(&broker, "monitor").await).await.unwrap();
     let (raw, _) = home.raw(&broker, "monitor").await;
     let mut bare = raw.subscribe(nats::subject::WATCH).await.unwrap();
 
     alice.publish(&address(3, "alice", "server", Kind::Share, 1), vec![7; 12_345].into()).await.unwrap();
     alice.link().ask("ward.no.session.alice.bob.junk.x", "junk".into()).await.unwrap();
-    alice.publish(&address(3, "alice", "all", Kind::Result, 2), "".into()).await.unwrap();
+    hospital.publish(&address(3, "hospital", "all", Kind::Result, 2), "".into()).await.unwrap();
 
     let seen = tokio::time::timeout(PATIENCE, watcher.next()).await.unwrap().unwrap();
     assert_eq!((seen.from, seen.to, seen.kind), (name("alice"), "server".parse().unwrap(), Kind::Share));

@@ -34,6 +34,10 @@ fn read(from: &str, to: &str, kind: Kind) -> String {
     subject::direct_get(&subject::subject(&address(1, from, to, kind, 9)))
 }
 
+fn to_all(me: &str, kind: Kind) -> String {
+    subject::subject(&address(1, me, "all", kind, 8))
+}
+
 const ROWS: &[Row] = &[
     Row {
         what: "write as itself",
@@ -42,11 +46,18 @@ const ROWS: &[Row] = &[
         may: &PARTIES,
     },
     Row {
-        what: "write to all",
-        subject: |me, _| subject::subject(&address(1, me, "all", Kind::Result, 2)),
+        what: "write to any party",
+        subject: |me, _| subject::subject(&address(1, me, other(me), Kind::Result, 2)),
         payload: "x",
         may: &PARTIES,
     },
+    Row { what: "announce to all", subject: |me, _| to_all(me, Kind::Announce), payload: "x", may: &["hospital"] },
+    Row { what: "begin a round", subject: |me, _| to_all(me, Kind::Begin), payload: "x", may: &["hospital"] },
+    Row { what: "end it", subject: |me, _| to_all(me, Kind::Result), payload: "x", may: &["hospital"] },
+    Row { what: "abort it", subject: |me, _| to_all(me, Kind::Abort), payload: "x", may: &["hospital"] },
+    Row { what: "write a Roster to all", subject: |me, _| to_all(me, Kind::Roster), payload: "x", may: &["server"] },
+    Row { what: "share with all", subject: |me, _| to_all(me, Kind::Share), payload: "x", may: &[] },
+    Row { what: "write a chunk to all", subject: |me, _| to_all(me, Kind::Chunk), payload: "x", may: &[] },
     Row {
         what: "write as another",
         subject: |me, _| subject::subject(&address(1, other(me), "server", Kind::Share, 3)),
