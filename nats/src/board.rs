@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::link::{Answer, CallError, Link};
+use crate::quota::Quota;
 use crate::refusal::{Expected, Verb};
 use crate::subject;
 
@@ -38,6 +39,10 @@ const MISSED: u32 = 2;
 const STORE_REFUSED: u64 = 10_077;
 /// The store's text for the second write of a name.
 const WRITTEN_BEFORE: &str = "maximum messages per subject exceeded";
+/// The store's text when there is no room left.
+const FULL: &str = "maximum bytes exceeded";
+/// Said while a party waits for room on the board.
+static NO_ROOM: Quota = Quota::new(2);
 /// JetStream's codes for a consumer, and for a stream, that is not there.
 const NOT_THERE: [u64; 2] = [10_014, 10_059];
 
@@ -103,7 +108,7 @@ impl Board {
     }
 
     /// Writes a message and waits for the broker's acknowledgement, for ever if need be: it outlasts a broker that is
-    /// busy, restarting or not there yet. Writing is idempotent by name, so a repeated attempt does no harm.
+    /// busy, restarting, full or not there yet. Writing is idempotent by name, so a repeated attempt does no harm.
     /// The acknowledgement is no proof of storage.
     pub async fn publish(&self, address: &Address, payload: Bytes) -> Result<Published, BoardError> {
         self.write(address, payload, &LastTrouble::default()).await
@@ -139,6 +144,9 @@ impl Board {
             Answer::Ok(_) => Ok(Published::New),
             Answer::Err { error } if error.err_code == STORE_REFUSED && error.description == WRITTEN_BEFORE => {
                 Ok(Published::Already)
+            }
+            Answer::Err { error } if error.err_code == STORE_REFUSED && error.description == FULL => {
+                Err(CallError::BoardFull)
             }
             Answer::Err { error } => Err(error.about(subject)),
         }
@@ -451,6 +459,11 @@ where
             Ok(value) => return Ok(value),
             Err(error) if error.may_pass() => {
                 tracing::debug!(name = %link.name(), %error, "trying again");
+                if matches!(error, CallError::BoardFull)
+                    && let Some(note) = NO_ROOM.pass()
+                {
+                    tracing::warn!(name = %link.name(), "{error}{note}");
+                }
                 last.set(&error);
             }
             Err(error) => return Err(error.into()),

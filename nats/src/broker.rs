@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use crate::consumers::ConsumerNames;
 use crate::link::Endpoint;
 use crate::permissions::{BrokerSettings, render};
+use crate::quota::Quota;
 
 /// How long nats-server may take to read its board and open its port.
 const START: Duration = Duration::from_secs(60);
@@ -28,6 +29,8 @@ const START: Duration = Duration::from_secs(60);
 const RELOAD: Duration = Duration::from_secs(15);
 /// How long nats-server may take to close its files before it is killed.
 const STOP: Duration = Duration::from_secs(5);
+/// What nats-server warns of: its log has all of it.
+static WARNINGS: Quota = Quota::new(20);
 /// Tells [`exec_tied`] which process it belongs to.
 const PARENT: &str = "WARD_TIED_TO";
 
@@ -326,8 +329,9 @@ async fn listen(stderr: impl AsyncRead + Unpin, mut log: File, notices: mpsc::Un
             tracing::debug!(%error, "nats-server's log cannot be written");
         }
         let text = text_of(&line);
-        if line.contains("[WRN]") || line.contains("[ERR]") || line.contains("[FTL]") {
-            tracing::warn!("nats-server: {text}");
+        let warns = ["[WRN]", "[ERR]", "[FTL]"].iter().any(|level| line.contains(level));
+        if warns && let Some(note) = WARNINGS.pass() {
+            tracing::warn!("nats-server: {text}{note}");
         }
         if let Some(notice) = notice(text) {
             notices.send(notice).ok();

@@ -8,6 +8,8 @@
 //! - [`operator`]: makes the board, purges it.
 //! - [`watch`]: sees who writes what to whom, and no payload.
 //! - [`permissions`]: the broker's configuration.
+//! - [`space`]: how much of the disk the board may take.
+//! - [`quota`]: says a few of many like lines.
 //! - [`install`]: finds or installs nats-server.
 //! - [`broker`]: runs it.
 //!
@@ -50,7 +52,9 @@ pub mod install;
 pub mod link;
 pub mod operator;
 pub mod permissions;
+pub mod quota;
 mod refusal;
+pub mod space;
 pub mod subject;
 pub mod watch;
 
@@ -61,5 +65,7 @@ pub use install::{Binary, InstallError, find_or_install};
 pub use link::{CallError, Endpoint, EndpointError, Link, LinkError};
 pub use operator::Operator;
 pub use permissions::BrokerSettings;
+pub use quota::Quota;
+pub use space::share_of_disk;
 pub use subject::SubjectError;
 pub use watch::{Seen, Watcher};

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::install::{FLOOR, Version};
+use crate::quota::Quota;
 use crate::refusal::{Refusals, Verb};
 use crate::subject;
 
@@ -25,6 +26,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(5);
 /// How often a lost connection is noticed without traffic.
 const PING: Duration = Duration::from_secs(10);
+/// What the broker reports and nobody waits for.
+static REPORTED: Quota = Quota::new(20);
 
 /// Where a broker listens.
 ///
@@ -202,6 +205,12 @@ pub enum CallError {
         /// In its words.
         description: String,
     },
+    /// The board has no room left.
+    #[error(
+        "the board is full: it has room again once a round or a session ends; if it stays full, \
+         start `ward broker` again with more `--space`"
+    )]
+    BoardFull,
     /// Nobody serves that subject: the board is not there yet.
     #[error("the board is not there yet: `ward broker` makes it")]
     NoResponders,
@@ -239,7 +248,7 @@ impl CallError {
     /// Whether the same call may succeed later.
     pub fn may_pass(&self) -> bool {
         match self {
-            CallError::NoResponders | CallError::TimedOut | CallError::Lost => true,
+            CallError::NoResponders | CallError::TimedOut | CallError::Lost | CallError::BoardFull => true,
             CallError::Broker { class, .. } => matches!(class, 429 | 503),
             CallError::Refused { .. } | CallError::TooLarge { .. } | CallError::Closed | CallError::Garbled { .. } => {
                 false
@@ -456,7 +465,11 @@ fn on_event(name: &Name, event: &Event, refusals: &Refusals, losses: &watch::Sen
         Event::ServerError(ServerError::Other(line)) if refusals.report(line) => {}
         Event::Disconnected => losses.send_modify(|count| *count += 1),
         Event::Connected => losses.send_modify(|_| ()),
-        Event::ServerError(error) => tracing::warn!(%name, %error, "the broker reports an error"),
+        Event::ServerError(error) => {
+            if let Some(note) = REPORTED.pass() {
+                tracing::warn!(%name, "the broker reports an error: {error}{note}");
+            }
+        }
         other => tracing::debug!(%name, event = %other, "connection"),
     }
 }

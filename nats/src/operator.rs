@@ -49,9 +49,10 @@ impl Operator {
         Self { link, consumers }
     }
 
-    /// Makes the board, or gives an existing one these settings.
-    pub async fn make_stream(&self) -> Result<(), CallError> {
-        let config = stream_config();
+    /// Makes the board, or gives an existing one these settings. It takes at most `space` bytes on the disk, what the
+    /// broker keeps beside the messages included; then writing is [`CallError::BoardFull`] until something is purged.
+    pub async fn make_stream(&self, space: u64) -> Result<(), CallError> {
+        let config = stream_config(space);
         match self.link.api::<Value>(subject::stream_create(), &config).await {
             Err(CallError::Broker { code: STREAM_DIFFERS, .. }) => {
                 self.link.api::<Value>(subject::stream_update(), &config).await.map(drop)
@@ -162,7 +163,7 @@ impl Operator {
 }
 
 /// One message per subject, and the second write refused rather than the first forgotten.
-fn stream_config() -> stream::Config {
+fn stream_config(space: u64) -> stream::Config {
     stream::Config {
         name: subject::STREAM.into(),
         description: Some("Ward's board: each message is written once under a name of its own".into()),
@@ -172,6 +173,7 @@ fn stream_config() -> stream::Config {
         discard_new_per_subject: true,
         max_messages_per_subject: 1,
         max_message_size: MAX_MESSAGE,
+        max_bytes: i64::try_from(space).unwrap_or(i64::MAX),
         duplicate_window: DUPLICATE_WINDOW,
         allow_direct: true,
         num_replicas: 1,

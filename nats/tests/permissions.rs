@@ -287,5 +287,5 @@ async fn a_refusal_is_an_error_of_the_call_that_caused_it() {
     let monitor = Board::new(home.link(&broker, "monitor").await);
     assert!(monitor.follow().await.unwrap_err().is_refused());
     let operator = nats::Operator::new(link, broker.consumers().clone());
-    assert!(matches!(operator.make_stream().await, Err(CallError::Refused { .. })));
+    assert!(matches!(operator.make_stream(1 << 30).await, Err(CallError::Refused { .. })));
 }
