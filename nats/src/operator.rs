@@ -22,6 +22,8 @@ const DUPLICATE_WINDOW: Duration = Duration::from_millis(100);
 /// How long the broker waits for an acknowledgement before it delivers again. A party that comes back resets its
 /// consumer, so this only has to be longer than the longest time between reading and storing.
 const ACK_WAIT: Duration = Duration::from_secs(600);
+/// Two for each party; without a number nats-server 2.15 stops at a thousand.
+const MAX_CONSUMERS: i32 = 100_000;
 /// Consumers made at a time.
 const AT_A_TIME: usize = 32;
 
@@ -177,6 +179,7 @@ fn stream_config(space: u64) -> stream::Config {
         duplicate_window: DUPLICATE_WINDOW,
         allow_direct: true,
         num_replicas: 1,
+        max_consumers: MAX_CONSUMERS,
         ..stream::Config::default()
     }
 }

@@ -157,3 +157,12 @@ async fn people_read_kind_and_round_in_the_headers() {
     assert_eq!(headers.get("Ward-Kind").unwrap().as_str(), "share");
     assert_eq!(headers.get("Ward-Round").unwrap().as_str(), "3");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_board_has_room_for_a_thousand_parties() {
+    let home = Home::new();
+    let broker = home.start(None).await;
+    let operator = home.operator(&broker).await;
+    let names: Vec<_> = (0..1000).map(|number| name(&format!("p{number}"))).collect();
+    operator.remake_consumers(&names).await.unwrap();
+}
