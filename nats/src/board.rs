@@ -307,7 +307,7 @@ impl Inbox {
         let info: Info = not_there_yet(reset)?;
         let refused = self.link.refusals().expect(Verb::Publish, subject::consumer_next(&consumer));
         let config = pull::Config { durable_name: Some(consumer), ..Default::default() };
-        let messages = Consumer::new(config, info, jetstream::new(self.link.client().clone()))
+        let messages = Consumer::new(config, info, jetstream::new(self.link.client()))
             .stream()
             .max_messages_per_batch(BATCH)
             .expires(PULL)

@@ -53,6 +53,7 @@ pub mod link;
 pub mod operator;
 pub mod permissions;
 pub mod quota;
+mod reconnect;
 mod refusal;
 pub mod space;
 pub mod subject;

@@ -13,10 +13,11 @@ use protocol::Name;
 use rustls::{AlertDescription, CertificateError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::install::{FLOOR, Version};
 use crate::quota::Quota;
+use crate::reconnect::{Current, KNOCKS, Reconnector};
 use crate::refusal::{Refusals, Verb};
 use crate::subject;
 
@@ -260,7 +261,7 @@ impl CallError {
 /// A party's connection. Clones share it. It reconnects by itself for ever and ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct Link {
-    client: Client,
+    current: Arc<Current>,
     name: Name,
     endpoint: Endpoint,
     refusals: Arc<Refusals>,
@@ -273,21 +274,49 @@ impl Link {
     ///
     /// [`certs::install_provider`] must have been called before, or TLS has no algorithms.
     pub async fn connect(endpoint: &Endpoint, credentials: &certs::Credentials) -> Result<Self, LinkError> {
+        let there = endpoint.clone();
+        Self::connect_following(endpoint, credentials, move || Some(there.clone())).await
+    }
+
+    /// As [`Link::connect`]; but each time that a lost connection is made again, `whereabouts` says where the broker is:
+    /// one that is started again may listen elsewhere. `None` means that nobody knows yet: it is asked again soon.
+    pub async fn connect_following(
+        endpoint: &Endpoint,
+        credentials: &certs::Credentials,
+        whereabouts: impl Fn() -> Option<Endpoint> + Send + Sync + 'static,
+    ) -> Result<Self, LinkError> {
         let name = credentials.identity().name.clone();
         let refusals = Arc::new(Refusals::default());
         let (losses_sender, losses) = watch::channel(0);
-        let options = options(&name, credentials).event_callback({
-            let refusals = Arc::clone(&refusals);
-            let name = name.clone();
+        let ended = Arc::new(Notify::new());
+        let options = options(&name, credentials).max_reconnects(KNOCKS).event_callback({
+            let (refusals, name) = (Arc::clone(&refusals), name.clone());
+            let (losses, ended) = (losses_sender.clone(), Arc::clone(&ended));
             move |event| {
-                on_event(&name, &event, &refusals, &losses_sender);
+                if matches!(event, Event::Closed) {
+                    ended.notify_one();
+                }
+                on_event(&name, &event, &refusals, &losses);
                 std::future::ready(())
             }
         });
-        let client =
-            options.connect(format!("tls://{endpoint}")).await.map_err(|error| explain(endpoint, &name, &error))?;
+        let client = options
+            .clone()
+            .connect(format!("tls://{endpoint}"))
+            .await
+            .map_err(|error| explain(endpoint, &name, &error))?;
         check_version(endpoint, &client.server_info().version)?;
-        Ok(Self { client, name, endpoint: endpoint.clone(), refusals, losses })
+        let current = Arc::new(Current::new(client));
+        let reconnector = Reconnector {
+            name: name.clone(),
+            current: Arc::downgrade(&current),
+            options,
+            whereabouts,
+            ended,
+            losses: losses_sender,
+        };
+        tokio::spawn(reconnector.run());
+        Ok(Self { current, name, endpoint: endpoint.clone(), refusals, losses })
     }
 
     /// Whose connection it is.
@@ -295,20 +324,20 @@ impl Link {
         &self.name
     }
 
-    /// Where it leads.
+    /// Where it led at first.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
     /// Sends what is queued and closes the connection.
     pub async fn close(&self) {
-        if let Err(error) = self.client.drain().await {
+        if let Err(error) = self.current.close().drain().await {
             tracing::debug!(name = %self.name, %error, "the connection was closed already");
         }
     }
 
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
+    pub(crate) fn client(&self) -> Client {
+        self.current.get()
     }
 
     pub(crate) fn refusals(&self) -> &Arc<Refusals> {
@@ -321,13 +350,19 @@ impl Link {
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        self.client.connection_state() == State::Connected
+        self.client().connection_state() == State::Connected
     }
 
     /// Returns as soon as there is a connection; an error if there will be none any more.
     pub(crate) async fn connected(&self) -> Result<(), CallError> {
         let mut changes = self.losses();
-        while !self.is_connected() {
+        loop {
+            if self.current.is_closed() {
+                return Err(CallError::Closed);
+            }
+            if self.is_connected() {
+                return Ok(());
+            }
             // An event may be dropped when many come at once: look again after a while.
             let change = tokio::time::timeout(Duration::from_millis(100), changes.changed()).await;
             // The sender is the connection's own.
@@ -335,7 +370,6 @@ impl Link {
                 return Err(CallError::Closed);
             }
         }
-        Ok(())
     }
 
     /// Asks anything of the broker by its bare subject and returns the answer's payload: for tools, and for tests of what
@@ -359,7 +393,8 @@ impl Link {
         if let Some(headers) = headers {
             request = request.headers(headers);
         }
-        let answer = tokio::time::timeout(ANSWER, self.client.send_request(subject.clone(), request));
+        let client = self.client();
+        let answer = tokio::time::timeout(ANSWER, client.send_request(subject.clone(), request));
         tokio::select! {
             biased;
             () = expected.refused() => Err(CallError::Refused { name: self.name.clone(), subject }),
@@ -375,7 +410,7 @@ impl Link {
         match error.kind() {
             RequestErrorKind::TimedOut => CallError::TimedOut,
             RequestErrorKind::NoResponders => CallError::NoResponders,
-            RequestErrorKind::MaxPayloadExceeded => CallError::TooLarge { size, limit: self.client.max_payload() },
+            RequestErrorKind::MaxPayloadExceeded => CallError::TooLarge { size, limit: self.client().max_payload() },
             RequestErrorKind::InvalidSubject => CallError::Garbled { subject, reason: error.to_string() },
             RequestErrorKind::Other => CallError::Lost,
         }
@@ -474,7 +509,7 @@ fn on_event(name: &Name, event: &Event, refusals: &Refusals, losses: &watch::Sen
     }
 }
 
-fn check_version(endpoint: &Endpoint, version: &str) -> Result<(), LinkError> {
+pub(crate) fn check_version(endpoint: &Endpoint, version: &str) -> Result<(), LinkError> {
     match version.parse::<Version>() {
         Ok(parsed) if parsed >= FLOOR => Ok(()),
         _ => Err(LinkError::TooOld { endpoint: endpoint.clone(), version: version.into() }),
