@@ -30,6 +30,17 @@ fn address(home: &Home) -> anyhow::Result<Option<Endpoint>> {
     Ok(home.broker_address()?.map(|address| address.parse()).transpose()?)
 }
 
+/// A link that looks into the home again whenever it is lost: a broker that was started again may listen elsewhere.
+async fn link(home: &Home, way: &Way, endpoint: &Endpoint, credentials: &Credentials) -> Result<Link, LinkError> {
+    match way.broker {
+        Some(_) => Link::connect(endpoint, credentials).await,
+        None => {
+            let home = home.clone();
+            Link::connect_following(endpoint, credentials, move || address(&home).ok().flatten()).await
+        }
+    }
+}
+
 /// Connects as the party of `credentials`; the broker's certificate proves that it is of this home.
 ///
 /// # Errors
@@ -43,7 +54,7 @@ pub async fn connect(home: &Home, way: &Way, credentials: &Credentials) -> anyho
             None => address(home)?,
         };
         let error = match endpoint {
-            Some(endpoint) => match Link::connect(&endpoint, credentials).await {
+            Some(endpoint) => match link(home, way, &endpoint, credentials).await {
                 Ok(link) => return Ok(Board::new(link)),
                 Err(error) => error,
             },

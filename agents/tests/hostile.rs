@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use certs::{Credentials, client_config};
 use futures::{StreamExt as _, TryStreamExt as _};
-use nats::{Board, CallError, LinkError, Published, subject};
+use nats::{Board, CallError, Link, LinkError, Published, subject};
 use protocol::message::{Abort, Receipt};
 use protocol::{AbortReason, Address, Digest, Envelope, Frame, Kind, RoundNo, SessionTag, Signed, To, VERSION};
 use rustls::crypto::{CryptoProvider, aws_lc_rs::kx_group};
@@ -70,6 +70,7 @@ async fn junk_under_anothers_name_is_logged_and_changes_nothing() {
     let (study, mut mallory) = study_with_mallory().await;
     let mut capture = study.capture().await;
     let eve = study.raw("eve").await;
+    let next = subject::consumer_next(&Board::new(study.link("eve").await).consumer().await.unwrap());
     let asking = study.begin(&ASK);
     let (announce, _) = mallory.until(Kind::Announce).await;
     let session = announce.session;
@@ -94,7 +95,7 @@ async fn junk_under_anothers_name_is_logged_and_changes_nothing() {
             // So does what eve's consumer delivers: the Announce first.
             let others = subject::subject(&address(session, round, from, to, kind));
             let batch = Bytes::from_static(br#"{"batch":1,"no_wait":true}"#);
-            eve.publish_with_reply(subject::consumer_next("eve"), others, batch).await.unwrap();
+            eve.publish_with_reply(next.clone(), others, batch).await.unwrap();
         }
     }
     // The holes are there: the broker itself wrote under alice's name, and the Announce passed once more.
@@ -172,8 +173,10 @@ async fn replays_under_another_name_and_in_another_round_have_no_effect() {
         let mut replays = Vec::new();
         for message in &capture.seen {
             let Address { session, round, to, kind, .. } = support::address_of(message).unwrap();
+            // Nobody but hospital and server writes to all.
+            let to = if to == To::All { "alice".into() } else { to.to_string() };
             for round in [round.0, 2] {
-                replays.push((address(session, round, from, &to.to_string(), kind), message.payload.clone()));
+                replays.push((address(session, round, from, &to, kind), message.payload.clone()));
             }
         }
         assert!(replays.len() > 100, "only {} messages in a round", replays.len() / 2);
@@ -252,7 +255,7 @@ fn garbage(credentials: &Credentials, session: Digest, after: &[Digest]) -> Vec<
     let bodies = [vec![], vec![0xc0], vec![0x90], vec![0xdf, 0xff, 0xff, 0xff, 0xff], vec![0x91; 5000]];
     let mut messages = Vec::new();
     for kind in Kind::ALL {
-        for to in ["server", "hospital", "alice", "bob", "charlie", "all"] {
+        for to in ["server", "hospital", "alice", "bob", "charlie"] {
             for round in [0, 1, 2] {
                 for (number, after) in after.iter().enumerate() {
                     let body = &bodies[(messages.len() + number) % bodies.len()];
@@ -280,6 +283,7 @@ async fn a_forged_end_purges_nothing_and_ends_no_session() {
     }
     // In the middle of a round, by a member of the committee and by a patient that takes no part.
     let eve = Board::new(study.link("eve").await);
+    let raw = study.raw("eve").await;
     for (board, credentials) in
         [(&eve, study.home.credentials("eve")), (&mallory.board, study.home.credentials("mallory"))]
     {
@@ -292,7 +296,16 @@ async fn a_forged_end_purges_nothing_and_ends_no_session() {
             let signed = [0, 1].map(|round| (round, frame(&credentials, *kind, (session, round), *after, body)));
             signed.map(|(round, signed)| (address(session.into(), round, &from, "all", *kind), signed.frame(b"")))
         });
-        write_all(board, forged.collect()).await;
+        for (address, payload) in forged {
+            // To all it is refused, but for an acknowledgement that a reply subject leads there. Named parties get it.
+            assert!(board.publish(&address, payload.clone()).await.unwrap_err().is_refused());
+            let own = subject::subject(&self::address(announced.session, 1, "eve", "server", address.kind));
+            raw.publish_with_reply(own, subject::subject(&address), "junk".into()).await.unwrap();
+            for to in ["server", "hospital", "alice"] {
+                let to = To::One(name(to));
+                board.publish(&Address { to, ..address.clone() }, payload.clone()).await.unwrap();
+            }
+        }
         for kind in ["result", "abort"] {
             study.parties["broker"].has_said(&format!("{kind} of {from} changes nothing"), 2);
         }
@@ -409,6 +422,9 @@ async fn a_role_gets_no_more_of_the_running_broker_than_its_task() {
         ("alice", of("bob", "server", Kind::Share)),
         ("alice", of("server", "all", Kind::Roster)),
         ("alice", of("hospital", "all", Kind::Result)),
+        ("alice", of("alice", "all", Kind::Result)),
+        ("server", of("server", "all", Kind::Result)),
+        ("hospital", of("hospital", "all", Kind::Roster)),
         ("alice", subject::direct_get(&of("bob", "server", Kind::Share))),
         ("alice", subject::direct_get(&of("alice", "alice", Kind::Share))),
         ("alice", subject::consumer_next("bob")),
@@ -423,8 +439,21 @@ async fn a_role_gets_no_more_of_the_running_broker_than_its_task() {
     }
 }
 
+/// Asks the broker until its answer is so.
+async fn until_says(operator: &Link, what: &str, is_so: impl Fn(&serde_json::Value) -> bool) {
+    let asking = async {
+        loop {
+            let answer = operator.ask(what, Bytes::new()).await.unwrap();
+            if is_so(&serde_json::from_slice(&answer).unwrap()) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(support::PATIENCE, asking).await.unwrap_or_else(|_| panic!("{what} never says so"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_reply_subject_deletes_and_purges_nothing() {
+async fn a_foreign_reply_subject_deletes_purges_and_moves_nothing() {
     let (study, mut mallory) = study_with_mallory().await;
     let eve = study.raw("eve").await;
     let board = Board::new(study.link("eve").await);
@@ -434,26 +463,28 @@ async fn a_foreign_reply_subject_deletes_and_purges_nothing() {
         "$JS.API.STREAM.PURGE.WARD",
         "$JS.API.CONSUMER.DELETE.WARD.alice",
         "$JS.API.CONSUMER.DELETE.WARD.server",
+        "$JS.API.CONSUMER.RESET.WARD.alice",
+        "$JS.API.CONSUMER.RESET.WARD.server",
+        "$JS.API.CONSUMER.RESET.WARD.operator",
+        "$JS.API.CONSUMER.MSG.NEXT.WARD.bob",
+        "$JS.API.CONSUMER.MSG.NEXT.WARD.server",
     ];
-    let bodies = ["", "{}", "{\"seq\":100000}"];
+    let consumer = board.consumer().await.unwrap();
+    let bodies = ["", "{}", "{\"seq\":100000}", "{\"batch\":1000}"];
     let tries = apis.iter().flat_map(|api| bodies.map(|body| (*api, body)));
     for (api, body) in tries {
         // Eve's own message, delivered by her own consumer to the API; and the acknowledgement of another.
         board.publish(&address(session, 1, "eve", "eve", Kind::Share), body.into()).await.unwrap();
-        let batch = Bytes::from_static(br#"{"batch":1,"no_wait":true}"#);
-        eve.publish_with_reply(subject::consumer_next("eve"), api, batch).await.unwrap();
+        let batch = Bytes::from_static(br#"{"batch":1,"expires":60000000000}"#);
+        eve.publish_with_reply(subject::consumer_next(&consumer), api, batch).await.unwrap();
         let own = subject::subject(&address(session, 1, "eve", "server", Kind::Share));
         eve.publish_with_reply(own, api, body.into()).await.unwrap();
     }
-    // A round trip on the connection that carried them, and what the broker says that it did.
+    // What the broker says that it did: each was delivered, and each stands on the board.
     let operator = study.link("operator").await;
-    eve.request(subject::consumer_info("eve"), Bytes::new()).await.unwrap();
-    let info = operator.ask(&subject::consumer_info("eve"), Bytes::new()).await.unwrap();
-    let info: serde_json::Value = serde_json::from_slice(&info).unwrap();
-    assert_eq!(info["delivered"]["consumer_seq"], apis.len() * bodies.len(), "{info}");
-    let info = operator.ask("$JS.API.STREAM.INFO.WARD", Bytes::new()).await.unwrap();
-    let info: serde_json::Value = serde_json::from_slice(&info).unwrap();
-    assert_eq!(info["state"]["messages"], 2 * apis.len() * bodies.len(), "{info}");
+    let all = apis.len() * bodies.len();
+    until_says(&operator, &subject::consumer_info(&consumer), |info| info["delivered"]["consumer_seq"] == all).await;
+    until_says(&operator, "$JS.API.STREAM.INFO.WARD", |info| info["state"]["messages"] == 2 * all).await;
     let asking = study.begin(&ASK);
     mallory.until(Kind::Result).await;
     asking.ended().opened(WITH_MALLORY, 4);

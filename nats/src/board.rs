@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::link::{Answer, CallError, Link};
+use crate::quota::Quota;
 use crate::refusal::{Expected, Verb};
 use crate::subject;
 
@@ -38,6 +39,10 @@ const MISSED: u32 = 2;
 const STORE_REFUSED: u64 = 10_077;
 /// The store's text for the second write of a name.
 const WRITTEN_BEFORE: &str = "maximum messages per subject exceeded";
+/// The store's text when there is no room left.
+const FULL: &str = "maximum bytes exceeded";
+/// Said while a party waits for room on the board.
+static NO_ROOM: Quota = Quota::new(2);
 /// JetStream's codes for a consumer, and for a stream, that is not there.
 const NOT_THERE: [u64; 2] = [10_014, 10_059];
 
@@ -103,7 +108,7 @@ impl Board {
     }
 
     /// Writes a message and waits for the broker's acknowledgement, for ever if need be: it outlasts a broker that is
-    /// busy, restarting or not there yet. Writing is idempotent by name, so a repeated attempt does no harm.
+    /// busy, restarting, full or not there yet. Writing is idempotent by name, so a repeated attempt does no harm.
     /// The acknowledgement is no proof of storage.
     pub async fn publish(&self, address: &Address, payload: Bytes) -> Result<Published, BoardError> {
         self.write(address, payload, &LastTrouble::default()).await
@@ -140,6 +145,9 @@ impl Board {
             Answer::Err { error } if error.err_code == STORE_REFUSED && error.description == WRITTEN_BEFORE => {
                 Ok(Published::Already)
             }
+            Answer::Err { error } if error.err_code == STORE_REFUSED && error.description == FULL => {
+                Err(CallError::BoardFull)
+            }
             Answer::Err { error } => Err(error.about(subject)),
         }
     }
@@ -167,19 +175,25 @@ impl Board {
 
     /// How many messages for this party the broker has not handed over yet. Tries once.
     pub async fn pending(&self) -> Result<u64, CallError> {
-        let info: Info = self.link.api(subject::consumer_info(self.link.name().as_str()), &json!({})).await?;
+        let me = self.link.name().as_str();
+        let consumer = self.consumer().await?;
+        let info: Info = self.link.api_named(me, subject::consumer_info(&consumer), &json!({})).await?;
         Ok(info.num_pending)
+    }
+
+    /// The name of this party's consumer, as its signpost says: not to be shown to anybody, see [`crate::consumers`].
+    /// Tries once.
+    pub async fn consumer(&self) -> Result<String, CallError> {
+        consumer_of(&self.link).await
     }
 
     /// Follows what is addressed to this party and to everybody, from the last acknowledged message on. Waits until the
     /// operator has made this party's consumer.
     pub async fn follow(&self) -> Result<Inbox, BoardError> {
-        let next = subject::consumer_next(self.link.name().as_str());
         let mut inbox = Inbox {
             link: self.link.clone(),
             losses: self.link.losses(),
             losses_before: 0,
-            refused: self.link.refusals().expect(Verb::Publish, next),
             pull: None,
             cursor: Arc::default(),
             missed: 0,
@@ -196,11 +210,16 @@ pub struct Inbox {
     losses: watch::Receiver<u64>,
     /// How many there were when the pull was opened.
     losses_before: u64,
-    refused: Expected,
     /// None after a loss, until it is opened anew.
-    pull: Option<pull::Stream>,
+    pull: Option<Pull>,
     cursor: Arc<Cursor>,
     missed: u32,
+}
+
+/// An open pull from a party's consumer.
+struct Pull {
+    messages: pull::Stream,
+    refused: Expected,
 }
 
 /// What happens to one that waits at an inbox.
@@ -233,9 +252,9 @@ impl Inbox {
             let before = self.losses_before;
             let event = tokio::select! {
                 biased;
-                () = self.refused.refused() => Event::Refused,
+                () = pull.refused.refused() => Event::Refused,
                 _ = self.losses.wait_for(|&now| now != before) => Event::Lost,
-                item = pull.next() => Event::Item(item),
+                item = pull.messages.next() => Event::Item(item),
             };
             match event {
                 Event::Refused => return Err(self.refusal()),
@@ -281,20 +300,22 @@ impl Inbox {
         Ok(())
     }
 
-    async fn open_once(&self) -> Result<pull::Stream, CallError> {
+    async fn open_once(&self) -> Result<Pull, CallError> {
         let me = self.link.name().as_str();
-        let info: Info = not_there_yet(self.link.api(subject::consumer_info(me), &json!({})).await)?;
-        let _: serde_json::Value =
-            not_there_yet(self.link.api(subject::consumer_reset(me), &json!({ "seq": 0 })).await)?;
-        let config = pull::Config { durable_name: Some(me.into()), ..Default::default() };
-        Consumer::new(config, info, jetstream::new(self.link.client().clone()))
+        let consumer = consumer_of(&self.link).await?;
+        let reset = self.link.api_named(me, subject::consumer_reset(&consumer), &json!({ "seq": 0 })).await;
+        let info: Info = not_there_yet(reset)?;
+        let refused = self.link.refusals().expect(Verb::Publish, subject::consumer_next(&consumer));
+        let config = pull::Config { durable_name: Some(consumer), ..Default::default() };
+        let messages = Consumer::new(config, info, jetstream::new(self.link.client()))
             .stream()
             .max_messages_per_batch(BATCH)
             .expires(PULL)
             .heartbeat(HEARTBEAT)
             .messages()
             .await
-            .map_err(|_| CallError::Lost)
+            .map_err(|_| CallError::Lost)?;
+        Ok(Pull { messages, refused })
     }
 
     /// A message as a delivery, or `None` if it is junk under a subject that no party of Ward's would write.
@@ -397,6 +418,12 @@ async fn acknowledge(link: &Link, message: &Message) {
     }
 }
 
+/// Asks the signpost of the link's party for the name of its consumer.
+async fn consumer_of(link: &Link) -> Result<String, CallError> {
+    let signpost: Info = not_there_yet(link.api(subject::consumer_info(link.name().as_str()), &json!({})).await)?;
+    signpost.config.metadata.get(subject::SIGNPOST_KEY).cloned().ok_or(CallError::NoResponders)
+}
+
 /// A stream or consumer that is not there is one that the operator has not made yet.
 fn not_there_yet<T>(answer: Result<T, CallError>) -> Result<T, CallError> {
     match answer {
@@ -432,6 +459,11 @@ where
             Ok(value) => return Ok(value),
             Err(error) if error.may_pass() => {
                 tracing::debug!(name = %link.name(), %error, "trying again");
+                if matches!(error, CallError::BoardFull)
+                    && let Some(note) = NO_ROOM.pass()
+                {
+                    tracing::warn!(name = %link.name(), "{error}{note}");
+                }
                 last.set(&error);
             }
             Err(error) => return Err(error.into()),

@@ -18,8 +18,10 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
+use crate::consumers::ConsumerNames;
 use crate::link::Endpoint;
 use crate::permissions::{BrokerSettings, render};
+use crate::quota::Quota;
 
 /// How long nats-server may take to read its board and open its port.
 const START: Duration = Duration::from_secs(60);
@@ -27,6 +29,8 @@ const START: Duration = Duration::from_secs(60);
 const RELOAD: Duration = Duration::from_secs(15);
 /// How long nats-server may take to close its files before it is killed.
 const STOP: Duration = Duration::from_secs(5);
+/// What nats-server warns of: its log has all of it.
+static WARNINGS: Quota = Quota::new(20);
 /// Tells [`exec_tied`] which process it belongs to.
 const PARENT: &str = "WARD_TIED_TO";
 
@@ -98,6 +102,7 @@ pub struct Broker {
     files: Files,
     settings: BrokerSettings,
     study: Study,
+    consumers: ConsumerNames,
 }
 
 /// The broker's files in its directory.
@@ -136,10 +141,11 @@ impl Broker {
     ) -> Result<Self, BrokerError> {
         let files = Files::prepare(dir)?;
         end_leftover(&files).await?;
-        write_private(&files.config, render(&settings, parties, study).as_bytes())?;
+        let consumers = ConsumerNames::open(dir)?;
+        write_private(&files.config, render(&settings, parties, study, &consumers).as_bytes())?;
         let (child, notices) = spawn(command(binary), &files)?;
         let endpoint = Endpoint { host: reachable(&settings.host), port: 0 };
-        let mut broker = Self { child, notices, endpoint, files, settings, study: study.clone() };
+        let mut broker = Self { child, notices, endpoint, files, settings, study: study.clone(), consumers };
         broker.endpoint.port = broker.within(START, Self::until_ready).await?;
         Ok(broker)
     }
@@ -147,6 +153,11 @@ impl Broker {
     /// Where it listens, from this machine.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// The consumers' names, for the operator.
+    pub fn consumers(&self) -> &ConsumerNames {
+        &self.consumers
     }
 
     /// Its process id, while it runs.
@@ -161,7 +172,7 @@ impl Broker {
 
     /// Lists these parties instead, and returns when that is in force. Nobody who stays listed is disconnected.
     pub async fn reload(&mut self, parties: &[(Role, Name)]) -> Result<(), BrokerError> {
-        write_private(&self.files.config, render(&self.settings, parties, &self.study).as_bytes())?;
+        write_private(&self.files.config, render(&self.settings, parties, &self.study, &self.consumers).as_bytes())?;
         // What was said before does not answer this reload.
         while self.notices.try_recv().is_ok() {}
         self.signal(Signal::HUP);
@@ -318,8 +329,9 @@ async fn listen(stderr: impl AsyncRead + Unpin, mut log: File, notices: mpsc::Un
             tracing::debug!(%error, "nats-server's log cannot be written");
         }
         let text = text_of(&line);
-        if line.contains("[WRN]") || line.contains("[ERR]") || line.contains("[FTL]") {
-            tracing::warn!("nats-server: {text}");
+        let warns = ["[WRN]", "[ERR]", "[FTL]"].iter().any(|level| line.contains(level));
+        if warns && let Some(note) = WARNINGS.pass() {
+            tracing::warn!("nats-server: {text}{note}");
         }
         if let Some(notice) = notice(text) {
             notices.send(notice).ok();
@@ -393,7 +405,7 @@ async fn is_ours(pid: i32, config: &Path) -> bool {
 }
 
 /// Writes a file of mode 0600 in one step: nats-server never reads half of it.
-fn write_private(path: &Path, bytes: &[u8]) -> Result<(), BrokerError> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), BrokerError> {
     let wrong = |source| BrokerError::File { path: path.into(), source };
     let draft = path.with_extension("new");
     remove(&draft)?;

@@ -4,9 +4,12 @@
 //! - [`subject`]: the one place that spells a subject.
 //! - [`link`]: a party's connection, mutual TLS 1.3 with the hybrid post-quantum key exchange, and its errors in words.
 //! - [`board`]: write once, follow, read by name.
+//! - [`consumers`]: the names of the consumers, which only their owners can tell.
 //! - [`operator`]: makes the board, purges it.
 //! - [`watch`]: sees who writes what to whom, and no payload.
 //! - [`permissions`]: the broker's configuration.
+//! - [`space`]: how much of the disk the board may take.
+//! - [`quota`]: says a few of many like lines.
 //! - [`install`]: finds or installs nats-server.
 //! - [`broker`]: runs it.
 //!
@@ -44,19 +47,26 @@
 
 pub mod board;
 pub mod broker;
+pub mod consumers;
 pub mod install;
 pub mod link;
 pub mod operator;
 pub mod permissions;
+pub mod quota;
+mod reconnect;
 mod refusal;
+pub mod space;
 pub mod subject;
 pub mod watch;
 
 pub use board::{Board, BoardError, Delivery, Inbox, Published};
 pub use broker::{Broker, BrokerError, exec_tied};
+pub use consumers::ConsumerNames;
 pub use install::{Binary, InstallError, find_or_install};
 pub use link::{CallError, Endpoint, EndpointError, Link, LinkError};
 pub use operator::Operator;
 pub use permissions::BrokerSettings;
+pub use quota::Quota;
+pub use space::share_of_disk;
 pub use subject::SubjectError;
 pub use watch::{Seen, Watcher};

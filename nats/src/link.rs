@@ -13,9 +13,11 @@ use protocol::Name;
 use rustls::{AlertDescription, CertificateError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::install::{FLOOR, Version};
+use crate::quota::Quota;
+use crate::reconnect::{Current, KNOCKS, Reconnector};
 use crate::refusal::{Refusals, Verb};
 use crate::subject;
 
@@ -25,6 +27,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(5);
 /// How often a lost connection is noticed without traffic.
 const PING: Duration = Duration::from_secs(10);
+/// What the broker reports and nobody waits for.
+static REPORTED: Quota = Quota::new(20);
 
 /// Where a broker listens.
 ///
@@ -202,6 +206,12 @@ pub enum CallError {
         /// In its words.
         description: String,
     },
+    /// The board has no room left.
+    #[error(
+        "the board is full: it has room again once a round or a session ends; if it stays full, \
+         start `ward broker` again with more `--space`"
+    )]
+    BoardFull,
     /// Nobody serves that subject: the board is not there yet.
     #[error("the board is not there yet: `ward broker` makes it")]
     NoResponders,
@@ -225,10 +235,21 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// The same error with another text in its subject's place.
+    fn speaking_of(mut self, what: &str) -> Self {
+        if let CallError::Refused { subject, .. }
+        | CallError::Broker { subject, .. }
+        | CallError::Garbled { subject, .. } = &mut self
+        {
+            what.clone_into(subject);
+        }
+        self
+    }
+
     /// Whether the same call may succeed later.
     pub fn may_pass(&self) -> bool {
         match self {
-            CallError::NoResponders | CallError::TimedOut | CallError::Lost => true,
+            CallError::NoResponders | CallError::TimedOut | CallError::Lost | CallError::BoardFull => true,
             CallError::Broker { class, .. } => matches!(class, 429 | 503),
             CallError::Refused { .. } | CallError::TooLarge { .. } | CallError::Closed | CallError::Garbled { .. } => {
                 false
@@ -240,7 +261,7 @@ impl CallError {
 /// A party's connection. Clones share it. It reconnects by itself for ever and ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct Link {
-    client: Client,
+    current: Arc<Current>,
     name: Name,
     endpoint: Endpoint,
     refusals: Arc<Refusals>,
@@ -253,21 +274,49 @@ impl Link {
     ///
     /// [`certs::install_provider`] must have been called before, or TLS has no algorithms.
     pub async fn connect(endpoint: &Endpoint, credentials: &certs::Credentials) -> Result<Self, LinkError> {
+        let there = endpoint.clone();
+        Self::connect_following(endpoint, credentials, move || Some(there.clone())).await
+    }
+
+    /// As [`Link::connect`]; but each time that a lost connection is made again, `whereabouts` says where the broker is:
+    /// one that is started again may listen elsewhere. `None` means that nobody knows yet: it is asked again soon.
+    pub async fn connect_following(
+        endpoint: &Endpoint,
+        credentials: &certs::Credentials,
+        whereabouts: impl Fn() -> Option<Endpoint> + Send + Sync + 'static,
+    ) -> Result<Self, LinkError> {
         let name = credentials.identity().name.clone();
         let refusals = Arc::new(Refusals::default());
         let (losses_sender, losses) = watch::channel(0);
-        let options = options(&name, credentials).event_callback({
-            let refusals = Arc::clone(&refusals);
-            let name = name.clone();
+        let ended = Arc::new(Notify::new());
+        let options = options(&name, credentials).max_reconnects(KNOCKS).event_callback({
+            let (refusals, name) = (Arc::clone(&refusals), name.clone());
+            let (losses, ended) = (losses_sender.clone(), Arc::clone(&ended));
             move |event| {
-                on_event(&name, &event, &refusals, &losses_sender);
+                if matches!(event, Event::Closed) {
+                    ended.notify_one();
+                }
+                on_event(&name, &event, &refusals, &losses);
                 std::future::ready(())
             }
         });
-        let client =
-            options.connect(format!("tls://{endpoint}")).await.map_err(|error| explain(endpoint, &name, &error))?;
+        let client = options
+            .clone()
+            .connect(format!("tls://{endpoint}"))
+            .await
+            .map_err(|error| explain(endpoint, &name, &error))?;
         check_version(endpoint, &client.server_info().version)?;
-        Ok(Self { client, name, endpoint: endpoint.clone(), refusals, losses })
+        let current = Arc::new(Current::new(client));
+        let reconnector = Reconnector {
+            name: name.clone(),
+            current: Arc::downgrade(&current),
+            options,
+            whereabouts,
+            ended,
+            losses: losses_sender,
+        };
+        tokio::spawn(reconnector.run());
+        Ok(Self { current, name, endpoint: endpoint.clone(), refusals, losses })
     }
 
     /// Whose connection it is.
@@ -275,20 +324,20 @@ impl Link {
         &self.name
     }
 
-    /// Where it leads.
+    /// Where it led at first.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
     /// Sends what is queued and closes the connection.
     pub async fn close(&self) {
-        if let Err(error) = self.client.drain().await {
+        if let Err(error) = self.current.close().drain().await {
             tracing::debug!(name = %self.name, %error, "the connection was closed already");
         }
     }
 
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
+    pub(crate) fn client(&self) -> Client {
+        self.current.get()
     }
 
     pub(crate) fn refusals(&self) -> &Arc<Refusals> {
@@ -301,13 +350,19 @@ impl Link {
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        self.client.connection_state() == State::Connected
+        self.client().connection_state() == State::Connected
     }
 
     /// Returns as soon as there is a connection; an error if there will be none any more.
     pub(crate) async fn connected(&self) -> Result<(), CallError> {
         let mut changes = self.losses();
-        while !self.is_connected() {
+        loop {
+            if self.current.is_closed() {
+                return Err(CallError::Closed);
+            }
+            if self.is_connected() {
+                return Ok(());
+            }
             // An event may be dropped when many come at once: look again after a while.
             let change = tokio::time::timeout(Duration::from_millis(100), changes.changed()).await;
             // The sender is the connection's own.
@@ -315,7 +370,6 @@ impl Link {
                 return Err(CallError::Closed);
             }
         }
-        Ok(())
     }
 
     /// Asks anything of the broker by its bare subject and returns the answer's payload: for tools, and for tests of what
@@ -339,7 +393,8 @@ impl Link {
         if let Some(headers) = headers {
             request = request.headers(headers);
         }
-        let answer = tokio::time::timeout(ANSWER, self.client.send_request(subject.clone(), request));
+        let client = self.client();
+        let answer = tokio::time::timeout(ANSWER, client.send_request(subject.clone(), request));
         tokio::select! {
             biased;
             () = expected.refused() => Err(CallError::Refused { name: self.name.clone(), subject }),
@@ -355,10 +410,20 @@ impl Link {
         match error.kind() {
             RequestErrorKind::TimedOut => CallError::TimedOut,
             RequestErrorKind::NoResponders => CallError::NoResponders,
-            RequestErrorKind::MaxPayloadExceeded => CallError::TooLarge { size, limit: self.client.max_payload() },
+            RequestErrorKind::MaxPayloadExceeded => CallError::TooLarge { size, limit: self.client().max_payload() },
             RequestErrorKind::InvalidSubject => CallError::Garbled { subject, reason: error.to_string() },
             RequestErrorKind::Other => CallError::Lost,
         }
+    }
+
+    /// As [`Link::api`], of a subject with a consumer's secret name in it: an error speaks of `name` instead.
+    pub(crate) async fn api_named<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        subject: String,
+        body: &impl Serialize,
+    ) -> Result<T, CallError> {
+        self.api(subject, body).await.map_err(|error| error.speaking_of(&format!("the consumer of {name}")))
     }
 
     /// Sends one request of the JetStream API and reads its answer.
@@ -435,12 +500,16 @@ fn on_event(name: &Name, event: &Event, refusals: &Refusals, losses: &watch::Sen
         Event::ServerError(ServerError::Other(line)) if refusals.report(line) => {}
         Event::Disconnected => losses.send_modify(|count| *count += 1),
         Event::Connected => losses.send_modify(|_| ()),
-        Event::ServerError(error) => tracing::warn!(%name, %error, "the broker reports an error"),
+        Event::ServerError(error) => {
+            if let Some(note) = REPORTED.pass() {
+                tracing::warn!(%name, "the broker reports an error: {error}{note}");
+            }
+        }
         other => tracing::debug!(%name, event = %other, "connection"),
     }
 }
 
-fn check_version(endpoint: &Endpoint, version: &str) -> Result<(), LinkError> {
+pub(crate) fn check_version(endpoint: &Endpoint, version: &str) -> Result<(), LinkError> {
     match version.parse::<Version>() {
         Ok(parsed) if parsed >= FLOOR => Ok(()),
         _ => Err(LinkError::TooOld { endpoint: endpoint.clone(), version: version.into() }),

@@ -1,5 +1,6 @@
 //! What only the operator identity may do: make the stream and the consumers, and purge.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, Config, DeliverPolicy};
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::board::{Board, BoardError, Inbox};
+use crate::consumers::ConsumerNames;
 use crate::link::{CallError, Link};
 use crate::subject;
 
@@ -20,6 +22,8 @@ const DUPLICATE_WINDOW: Duration = Duration::from_millis(100);
 /// How long the broker waits for an acknowledgement before it delivers again. A party that comes back resets its
 /// consumer, so this only has to be longer than the longest time between reading and storing.
 const ACK_WAIT: Duration = Duration::from_secs(600);
+/// Two for each party; without a number nats-server 2.15 stops at a thousand.
+const MAX_CONSUMERS: i32 = 100_000;
 /// Consumers made at a time.
 const AT_A_TIME: usize = 32;
 
@@ -32,6 +36,7 @@ const NO_CONSUMER: u64 = 10_014;
 #[derive(Clone, Debug)]
 pub struct Operator {
     link: Link,
+    consumers: ConsumerNames,
 }
 
 #[derive(Deserialize)]
@@ -40,14 +45,16 @@ struct Purged {
 }
 
 impl Operator {
-    /// Works over the operator's link; any other is refused by the broker at the first call.
-    pub fn new(link: Link) -> Self {
-        Self { link }
+    /// Works over the operator's link; any other is refused by the broker at the first call. The names are those of
+    /// [`crate::Broker::consumers`].
+    pub fn new(link: Link, consumers: ConsumerNames) -> Self {
+        Self { link, consumers }
     }
 
-    /// Makes the board, or gives an existing one these settings.
-    pub async fn make_stream(&self) -> Result<(), CallError> {
-        let config = stream_config();
+    /// Makes the board, or gives an existing one these settings. It takes at most `space` bytes on the disk, what the
+    /// broker keeps beside the messages included; then writing is [`CallError::BoardFull`] until something is purged.
+    pub async fn make_stream(&self, space: u64) -> Result<(), CallError> {
+        let config = stream_config(space);
         match self.link.api::<Value>(subject::stream_create(), &config).await {
             Err(CallError::Broker { code: STREAM_DIFFERS, .. }) => {
                 self.link.api::<Value>(subject::stream_update(), &config).await.map(drop)
@@ -56,9 +63,24 @@ impl Operator {
         }
     }
 
-    /// Makes the consumer of one party; does nothing if it is there.
+    /// Makes the consumer of one party and the signpost to it; does nothing where they are there.
     pub async fn make_consumer(&self, name: &Name) -> Result<(), CallError> {
-        self.create(name.as_str(), &pull_config(name, subject::consumer_filters(name).into())).await
+        self.make_pull(name, subject::consumer_filters(name).into()).await
+    }
+
+    /// The signpost comes last: who finds it finds the consumer.
+    async fn make_pull(&self, name: &Name, filters: Vec<String>) -> Result<(), CallError> {
+        let consumer = self.consumers.of(name.as_str());
+        self.create(&consumer, &pull_config(&consumer, filters)).await?;
+        let signpost = signpost_config(name, &consumer);
+        match self.create(name.as_str(), &signpost).await {
+            // Something else is called so.
+            Err(CallError::Broker { .. }) => {
+                self.delete(name.as_str()).await?;
+                self.create(name.as_str(), &signpost).await
+            }
+            other => other,
+        }
     }
 
     /// Makes the consumers of all parties anew, from the board's first message. For the start of the broker: one that
@@ -67,22 +89,24 @@ impl Operator {
         futures::stream::iter(names)
             .map(Ok)
             .try_for_each_concurrent(AT_A_TIME, async |name| {
-                self.remove_consumer(name).await?;
+                self.delete(&self.consumers.of(name.as_str())).await?;
                 self.make_consumer(name).await
             })
             .await
     }
 
-    /// Deletes the consumer of a party that left; does nothing if there is none.
+    /// Deletes the consumer of a party that left, and its signpost; does nothing if there is none.
     pub async fn remove_consumer(&self, name: &Name) -> Result<(), CallError> {
-        self.delete(name.as_str()).await
+        self.delete(name.as_str()).await?;
+        self.delete(&self.consumers.of(name.as_str())).await
     }
 
     /// Makes the headers-only consumer that [`crate::Watcher`]s listen to, from now on. For the start of the broker.
     pub async fn make_watch_consumer(&self) -> Result<(), CallError> {
-        self.delete(subject::WATCH_CONSUMER).await?;
+        let consumer = self.consumers.of(subject::WATCH_CONSUMER);
+        self.delete(&consumer).await?;
         let config = Config {
-            durable_name: Some(subject::WATCH_CONSUMER.into()),
+            durable_name: Some(consumer.clone()),
             deliver_subject: Some(subject::WATCH.into()),
             deliver_policy: DeliverPolicy::New,
             ack_policy: AckPolicy::None,
@@ -90,15 +114,15 @@ impl Operator {
             headers_only: true,
             ..Config::default()
         };
-        self.create(subject::WATCH_CONSUMER, &config).await
+        self.create(&consumer, &config).await
     }
 
     /// Follows every Announce, Result and Abort addressed to all, from the board's first message, with a consumer of the
     /// operator's own. Check the signature before you purge.
     pub async fn follow_outcomes(&self) -> Result<Inbox, BoardError> {
         let me = self.link.name();
-        self.delete(me.as_str()).await?;
-        self.create(me.as_str(), &pull_config(me, subject::outcome_filters().into())).await?;
+        self.delete(&self.consumers.of(me.as_str())).await?;
+        self.make_pull(me, subject::outcome_filters().into()).await?;
         Board::new(self.link.clone()).follow().await
     }
 
@@ -141,7 +165,7 @@ impl Operator {
 }
 
 /// One message per subject, and the second write refused rather than the first forgotten.
-fn stream_config() -> stream::Config {
+fn stream_config(space: u64) -> stream::Config {
     stream::Config {
         name: subject::STREAM.into(),
         description: Some("Ward's board: each message is written once under a name of its own".into()),
@@ -151,22 +175,37 @@ fn stream_config() -> stream::Config {
         discard_new_per_subject: true,
         max_messages_per_subject: 1,
         max_message_size: MAX_MESSAGE,
+        max_bytes: i64::try_from(space).unwrap_or(i64::MAX),
         duplicate_window: DUPLICATE_WINDOW,
         allow_direct: true,
         num_replicas: 1,
+        max_consumers: MAX_CONSUMERS,
         ..stream::Config::default()
     }
 }
 
-fn pull_config(name: &Name, filter_subjects: Vec<String>) -> Config {
+fn pull_config(consumer: &str, filter_subjects: Vec<String>) -> Config {
     Config {
-        durable_name: Some(name.to_string()),
+        durable_name: Some(consumer.into()),
         deliver_policy: DeliverPolicy::All,
         ack_policy: AckPolicy::All,
         ack_wait: ACK_WAIT,
         // A party stores many messages at once and acknowledges the last: no limit may stop the flow before that.
         max_ack_pending: -1,
         filter_subjects,
+        ..Config::default()
+    }
+}
+
+/// A consumer that is there for its metadata alone.
+fn signpost_config(name: &Name, consumer: &str) -> Config {
+    Config {
+        durable_name: Some(name.to_string()),
+        deliver_policy: DeliverPolicy::New,
+        ack_policy: AckPolicy::None,
+        filter_subject: subject::NOWHERE.into(),
+        memory_storage: true,
+        metadata: HashMap::from([(subject::SIGNPOST_KEY.into(), consumer.into())]),
         ..Config::default()
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! | role | publishes | reads by name |
 //! |---|---|---|
-//! | patient, member | messages from itself; asks, resets and acknowledges its own consumer | nothing |
-//! | server | the same | what is addressed to it |
-//! | hospital | the same | Shares and chunks addressed to servers |
+//! | patient, member | messages from itself to a named party; asks about its signpost; asks, resets and acknowledges its own consumer | nothing |
+//! | server | the same, and a Roster to all | what is addressed to it |
+//! | hospital | the same, and Announce, Begin, Result and Abort to all | Shares and chunks addressed to servers |
 //! | operator | the JetStream API; acknowledges its own consumer | |
 //! | monitor | nothing; subscribes to the board and to the headers-only delivery | |
 //! | broker | it is the broker: not listed | |
@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use certs::Study;
 use protocol::{Name, Role};
 
+use crate::consumers::ConsumerNames;
 use crate::subject;
 
 const BROKER: &str = include_str!("../broker/broker.conf");
@@ -44,8 +45,9 @@ pub struct BrokerSettings {
 }
 
 /// The whole configuration, for nats-server 2.14 or newer.
-pub fn render(settings: &BrokerSettings, parties: &[(Role, Name)], study: &Study) -> String {
-    let users: String = parties.iter().filter_map(|(role, name)| user(study, *role, name, parties)).collect();
+pub fn render(settings: &BrokerSettings, parties: &[(Role, Name)], study: &Study, consumers: &ConsumerNames) -> String {
+    let users = parties.iter().filter_map(|(role, name)| user(study, *role, name, parties, consumers));
+    let users: String = users.collect();
     let port = settings.port.map_or("-1".into(), |port| port.to_string());
     let host = if settings.host.contains(':') { format!("[{}]", settings.host) } else { settings.host.clone() };
     fill(
@@ -63,7 +65,7 @@ pub fn render(settings: &BrokerSettings, parties: &[(Role, Name)], study: &Study
 }
 
 /// One entry of the list of users; none for the broker itself.
-fn user(study: &Study, role: Role, name: &Name, parties: &[(Role, Name)]) -> Option<String> {
+fn user(study: &Study, role: Role, name: &Name, parties: &[(Role, Name)], consumers: &ConsumerNames) -> Option<String> {
     let template = match role {
         Role::Broker => return None,
         Role::Monitor => MONITOR,
@@ -72,17 +74,21 @@ fn user(study: &Study, role: Role, name: &Name, parties: &[(Role, Name)]) -> Opt
     };
     let readable = readable(role, name, parties);
     let reads: String = readable.iter().map(|subject| format!(",\n          {}", quoted(subject))).collect();
+    let denied: Vec<String> = subject::not_publishable(role, name).iter().map(|subject| quoted(subject)).collect();
     let me = name.as_str();
+    let mine = consumers.of(me);
     Some(fill(
         template,
         &[
             ("name", me),
             ("user", &quoted(&certs::uri(study, role, name))),
             ("publish", &subject::publishable(name)),
-            ("consumer_info", &subject::consumer_info(me)),
-            ("consumer_next", &subject::consumer_next(me)),
-            ("consumer_reset", &subject::consumer_reset(me)),
-            ("consumer_ack", &subject::consumer_ack(me)),
+            ("signpost_info", &subject::consumer_info(me)),
+            ("consumer_info", &subject::consumer_info(&mine)),
+            ("consumer_next", &subject::consumer_next(&mine)),
+            ("consumer_reset", &subject::consumer_reset(&mine)),
+            ("consumer_ack", &subject::consumer_ack(&mine)),
+            ("denied", &denied.join(", ")),
             ("reads", &reads),
             ("reads_comment", if reads.is_empty() { "" } else { ", and reads by name" }),
             ("inbox", &subject::inbox(name)),
@@ -155,7 +161,8 @@ mod tests {
             (Role::Operator, "operator".parse().unwrap()),
             (Role::Broker, "broker".parse().unwrap()),
         ];
-        render(&settings, &parties, &"demo".parse().unwrap())
+        let dir = tempfile::tempdir().unwrap();
+        render(&settings, &parties, &"demo".parse().unwrap(), &ConsumerNames::open(dir.path()).unwrap())
     }
 
     #[test]

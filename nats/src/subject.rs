@@ -2,7 +2,7 @@
 //!
 //! A message's subject is `ward.<session>.<round>.<from>.<to>.<kind>.<name>` (design, section 6).
 
-use protocol::{Address, Kind, MessageName, Name, RoundNo, SessionTag, To};
+use protocol::{Address, Kind, MessageName, Name, Role, RoundNo, SessionTag, To};
 
 /// The one stream: the board.
 pub const STREAM: &str = "WARD";
@@ -12,8 +12,12 @@ pub const BOARD: &str = "ward.*.*.*.*.*.*";
 pub const EVERYTHING: &str = "ward.>";
 /// Where the headers-only consumer delivers to.
 pub const WATCH: &str = "_WATCH.ward";
-/// The headers-only consumer's name; no party can be called so, names have no capitals.
+/// Whose the headers-only consumer is; no party can be called so, names have no capitals.
 pub const WATCH_CONSUMER: &str = "WATCH";
+/// What a signpost is set on: nobody writes there.
+pub const NOWHERE: &str = "ward.-.-.-.-.-.-";
+/// Where a signpost bears the name of its owner's consumer.
+pub const SIGNPOST_KEY: &str = "ward-consumer";
 /// The whole JetStream API: the operator's.
 pub const API: &str = "$JS.API.>";
 
@@ -69,9 +73,24 @@ pub fn of_kind_in_any_round(session: SessionTag, kind: Kind) -> String {
     format!("ward.{session}.*.*.*.{kind}.*")
 }
 
-/// What `me` may publish: messages from itself, of any session, round, receiver, kind and name.
+/// What `me` may publish: messages from itself, of any session, round, receiver, kind and name, but for
+/// [`not_publishable`].
 pub fn publishable(me: &Name) -> String {
     format!("ward.*.*.{me}.*.*.*")
+}
+
+/// What a party of this role may not publish among [`publishable`]: a message to all is delivered to everybody, so only
+/// the server's Roster and what the hospital opens and ends sessions and rounds with may be one.
+pub fn not_publishable(role: Role, me: &Name) -> Vec<String> {
+    let to_all: &[Kind] = match role {
+        Role::Hospital => &[Kind::Announce, Kind::Begin, Kind::Result, Kind::Abort],
+        Role::Server => &[Kind::Roster],
+        Role::Patient | Role::Member | Role::Monitor | Role::Operator | Role::Broker => {
+            return vec![format!("ward.*.*.{me}.{}.*.*", To::All)];
+        }
+    };
+    let denied = Kind::ALL.into_iter().filter(|kind| !to_all.contains(kind));
+    denied.map(|kind| format!("ward.*.*.{me}.{}.{kind}.*", To::All)).collect()
 }
 
 /// The first token of the subjects that answers to `me` come to.
@@ -84,7 +103,7 @@ pub fn inbox(me: &Name) -> String {
     format!("{}.>", inbox_prefix(me))
 }
 
-/// Asks about a consumer.
+/// Asks about a party's signpost, or about a consumer by its own name.
 pub fn consumer_info(consumer: &str) -> String {
     format!("$JS.API.CONSUMER.INFO.{STREAM}.{consumer}")
 }

@@ -36,7 +36,7 @@ pub struct Seen {
 /// Follows the board with a monitor's link. Any number may listen; all see the same from the moment they begin. What was
 /// written while nobody listened is kept for the first one.
 pub struct Watcher {
-    name: Name,
+    link: Link,
     messages: Subscriber,
     refused: Expected,
 }
@@ -45,8 +45,7 @@ impl Watcher {
     /// Begins to listen.
     pub async fn new(link: &Link) -> Result<Self, CallError> {
         let refused = link.refusals().expect(Verb::Subscribe, subject::WATCH.into());
-        let messages = link.client().subscribe(subject::WATCH).await.map_err(|_| CallError::Lost)?;
-        Ok(Self { name: link.name().clone(), messages, refused })
+        Ok(Self { link: link.clone(), messages: listen(link).await?, refused })
     }
 
     /// The next message on the board; it waits for ever and outlasts a restart of the broker. Cancel safe.
@@ -55,9 +54,15 @@ impl Watcher {
             let message = tokio::select! {
                 biased;
                 () = self.refused.refused() => {
-                    return Err(CallError::Refused { name: self.name.clone(), subject: subject::WATCH.into() });
+                    return Err(CallError::Refused { name: self.link.name().clone(), subject: subject::WATCH.into() });
                 }
-                message = self.messages.next() => message.ok_or(CallError::Lost)?,
+                message = self.messages.next() => message,
+            };
+            let Some(message) = message else {
+                // The connection was lost, and another takes its place.
+                self.link.connected().await?;
+                self.messages = listen(&self.link).await?;
+                continue;
             };
             match seen(&message) {
                 Some(seen) => return Ok(seen),
@@ -69,8 +74,12 @@ impl Watcher {
 
 impl fmt::Debug for Watcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watcher").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Watcher").field("link", &self.link).finish_non_exhaustive()
     }
+}
+
+async fn listen(link: &Link) -> Result<Subscriber, CallError> {
+    link.client().subscribe(subject::WATCH).await.map_err(|_| CallError::Lost)
 }
 
 fn seen(message: &Message) -> Option<Seen> {

@@ -3,11 +3,13 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nats::{BoardError, CallError, Operator, Published};
+use nats::{Board, BoardError, CallError, Link, Operator, Published};
 use protocol::Kind;
 use support::{Home, PATIENCE, address, next};
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,7 +68,8 @@ async fn what_was_not_acknowledged_comes_again_at_once_and_in_order() {
     }
     // By CONSUMER.RESET, not by the ack wait of minutes.
     assert!(start.elapsed() < Duration::from_secs(30));
-    alice.publish(&address(1, "alice", "all", Kind::Result, 6), "6".into()).await.unwrap();
+    let hospital = home.board(&broker, "hospital").await;
+    hospital.publish(&address(1, "hospital", "all", Kind::Result, 6), "6".into()).await.unwrap();
     assert_eq!(next(&mut inbox).await.payload, "6");
 }
 
@@ -174,6 +177,40 @@ async fn a_broker_killed_and_started_again_loses_nobody() {
     while payload != "2" {
         payload = next(&mut inbox).await.payload;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_comes_back_elsewhere_is_found() {
+    let home = Home::new();
+    let mut broker = home.start(None).await;
+    home.operator(&broker).await;
+    let place = Arc::new(Mutex::new(Some(broker.endpoint().clone())));
+    let looks = Arc::clone(&place);
+    let credentials = home.credentials("bob");
+    let link = Link::connect_following(broker.endpoint(), &credentials, move || looks.lock().unwrap().clone());
+    let bob = Board::new(link.await.unwrap());
+    let mut inbox = bob.follow().await.unwrap();
+    let count = *bob.losses().borrow();
+
+    let pid = rustix::process::Pid::from_raw(broker.pid().unwrap().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    broker.ended().await.unwrap();
+    *place.lock().unwrap() = None;
+    // Somebody else takes the port, and hangs up on whoever calls.
+    let stranger = TcpListener::bind(("127.0.0.1", broker.endpoint().port)).await.unwrap();
+    tokio::spawn(async move { while stranger.accept().await.is_ok() {} });
+    bob.losses().wait_for(|&now| now != count).await.unwrap();
+    let broker = home.start(None).await;
+    home.operator(&broker).await;
+    let alice = home.board(&broker, "alice").await;
+    alice.publish(&address(1, "alice", "bob", Kind::Share, 1), "1".into()).await.unwrap();
+    *place.lock().unwrap() = Some(broker.endpoint().clone());
+
+    assert_eq!(next(&mut inbox).await.payload, "1");
+    bob.publish(&address(1, "bob", "server", Kind::Share, 1), "2".into()).await.unwrap();
+    // Closed is closed: nothing takes its place.
+    bob.link().close().await;
+    assert!(tokio::time::timeout(PATIENCE, inbox.next()).await.unwrap().is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,10 +3,13 @@
 
 mod support;
 
+use std::time::Duration;
+
 use futures::StreamExt;
-use nats::{Published, Watcher};
+use nats::{BoardError, Published, Watcher};
 use protocol::{Kind, RoundNo, SessionTag};
-use support::{Home, PATIENCE, address, name, next};
+use support::{Home, PATIENCE, SPACE, address, name, next};
+use tokio::time::Instant;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_round_loses_its_bulk_and_a_session_all_but_how_it_ended() {
@@ -50,10 +53,36 @@ async fn making_the_board_twice_changes_nothing() {
     let mut inbox = home.board(&broker, "bob").await.follow().await.unwrap();
     alice.publish(&address(1, "alice", "bob", Kind::Key, 1), "1".into()).await.unwrap();
     assert_eq!(next(&mut inbox).await.payload, "1");
-    operator.make_stream().await.unwrap();
+    operator.make_stream(SPACE).await.unwrap();
     operator.make_consumer(&name("bob")).await.unwrap();
     alice.publish(&address(1, "alice", "bob", Kind::Key, 2), "2".into()).await.unwrap();
     assert_eq!(next(&mut inbox).await.payload, "2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_board_says_so_and_takes_more_once_something_is_purged() {
+    let home = Home::new();
+    let broker = home.start(None).await;
+    let operator = home.operator(&broker).await;
+    let alice = home.board(&broker, "alice").await;
+    operator.make_stream(1 << 20).await.unwrap();
+    let chunk = |number| address(1, "alice", "server", Kind::Chunk, number);
+    let body = bytes::Bytes::from(vec![7; 400 << 10]);
+    for number in 1..=2 {
+        alice.publish(&chunk(number), body.clone()).await.unwrap();
+    }
+    let soon = Instant::now() + Duration::from_millis(300);
+    let full = alice.publish_until(&chunk(3), body.clone(), soon).await;
+    assert!(matches!(&full, Err(BoardError::TimedOut { last }) if last.contains("--space")), "{full:?}");
+    // What is there is safe, and known as such.
+    assert_eq!(alice.publish(&chunk(1), body.clone()).await.unwrap(), Published::Already);
+    assert_eq!(operator.purge_round_bulk(SessionTag([5; 16]), RoundNo(1)).await.unwrap(), 2);
+    assert_eq!(alice.publish(&chunk(3), body.clone()).await.unwrap(), Published::New);
+    // More space, on a later start.
+    operator.make_stream(SPACE).await.unwrap();
+    for number in 4..=8 {
+        assert_eq!(alice.publish(&chunk(number), body.clone()).await.unwrap(), Published::New);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,8 +92,7 @@ async fn the_operator_sees_how_sessions_and_rounds_begin_and_end() {
     let operator = home.operator(&broker).await;
     let hospital = home.board(&broker, "hospital").await;
     let expected = [Kind::Announce, Kind::Result, Kind::Abort];
-    for (number, kind) in [Kind::Announce, Kind::Begin, Kind::Result, Kind::Roster, Kind::Abort].into_iter().enumerate()
-    {
+    for (number, kind) in [Kind::Announce, Kind::Begin, Kind::Result, Kind::Abort].into_iter().enumerate() {
         let number = u8::try_from(number).unwrap();
         hospital.publish(&address(1, "hospital", "all", kind, number), kind.as_str().into()).await.unwrap();
     }
@@ -85,13 +113,14 @@ async fn a_monitor_sees_sizes_and_never_a_payload() {
     let broker = home.start(None).await;
     home.operator(&broker).await;
     let alice = home.board(&broker, "alice").await;
+    let hospital = home.board(&broker, "hospital").await;
     let mut watcher = Watcher::new(&home.link(&broker, "monitor").await).await.unwrap();
     let (raw, _) = home.raw(&broker, "monitor").await;
     let mut bare = raw.subscribe(nats::subject::WATCH).await.unwrap();
 
     alice.publish(&address(3, "alice", "server", Kind::Share, 1), vec![7; 12_345].into()).await.unwrap();
     alice.link().ask("ward.no.session.alice.bob.junk.x", "junk".into()).await.unwrap();
-    alice.publish(&address(3, "alice", "all", Kind::Result, 2), "".into()).await.unwrap();
+    hospital.publish(&address(3, "hospital", "all", Kind::Result, 2), "".into()).await.unwrap();
 
     let seen = tokio::time::timeout(PATIENCE, watcher.next()).await.unwrap().unwrap();
     assert_eq!((seen.from, seen.to, seen.kind), (name("alice"), "server".parse().unwrap(), Kind::Share));
@@ -127,4 +156,13 @@ async fn people_read_kind_and_round_in_the_headers() {
     let headers = message.headers.unwrap();
     assert_eq!(headers.get("Ward-Kind").unwrap().as_str(), "share");
     assert_eq!(headers.get("Ward-Round").unwrap().as_str(), "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_board_has_room_for_a_thousand_parties() {
+    let home = Home::new();
+    let broker = home.start(None).await;
+    let operator = home.operator(&broker).await;
+    let names: Vec<_> = (0..1000).map(|number| name(&format!("p{number}"))).collect();
+    operator.remake_consumers(&names).await.unwrap();
 }

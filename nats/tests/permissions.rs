@@ -5,7 +5,7 @@
 mod support;
 
 use nats::subject::{self, STREAM};
-use nats::{Board, CallError, Link, Watcher};
+use nats::{Board, CallError, ConsumerNames, Link, Watcher};
 use protocol::Kind;
 use support::{Home, PATIENCE, address};
 
@@ -20,7 +20,7 @@ const NO_PULL: &str = "{";
 /// A request on `subject(me)`, with this payload, and who may make it.
 struct Row {
     what: &'static str,
-    subject: fn(&str) -> String,
+    subject: fn(&str, &ConsumerNames) -> String,
     payload: &'static str,
     may: &'static [&'static str],
 }
@@ -34,127 +34,171 @@ fn read(from: &str, to: &str, kind: Kind) -> String {
     subject::direct_get(&subject::subject(&address(1, from, to, kind, 9)))
 }
 
+fn to_all(me: &str, kind: Kind) -> String {
+    subject::subject(&address(1, me, "all", kind, 8))
+}
+
 const ROWS: &[Row] = &[
     Row {
         what: "write as itself",
-        subject: |me| subject::subject(&address(1, me, "server", Kind::Share, 1)),
+        subject: |me, _| subject::subject(&address(1, me, "server", Kind::Share, 1)),
         payload: "x",
         may: &PARTIES,
     },
     Row {
-        what: "write to all",
-        subject: |me| subject::subject(&address(1, me, "all", Kind::Result, 2)),
+        what: "write to any party",
+        subject: |me, _| subject::subject(&address(1, me, other(me), Kind::Result, 2)),
         payload: "x",
         may: &PARTIES,
     },
+    Row { what: "announce to all", subject: |me, _| to_all(me, Kind::Announce), payload: "x", may: &["hospital"] },
+    Row { what: "begin a round", subject: |me, _| to_all(me, Kind::Begin), payload: "x", may: &["hospital"] },
+    Row { what: "end it", subject: |me, _| to_all(me, Kind::Result), payload: "x", may: &["hospital"] },
+    Row { what: "abort it", subject: |me, _| to_all(me, Kind::Abort), payload: "x", may: &["hospital"] },
+    Row { what: "write a Roster to all", subject: |me, _| to_all(me, Kind::Roster), payload: "x", may: &["server"] },
+    Row { what: "share with all", subject: |me, _| to_all(me, Kind::Share), payload: "x", may: &[] },
+    Row { what: "write a chunk to all", subject: |me, _| to_all(me, Kind::Chunk), payload: "x", may: &[] },
     Row {
         what: "write as another",
-        subject: |me| subject::subject(&address(1, other(me), "server", Kind::Share, 3)),
+        subject: |me, _| subject::subject(&address(1, other(me), "server", Kind::Share, 3)),
         payload: "x",
         may: &[],
     },
-    Row { what: "write as `all`", subject: |_| "ward.s.1.all.bob.share.n".into(), payload: "x", may: &[] },
+    Row { what: "write as `all`", subject: |_, _| "ward.s.1.all.bob.share.n".into(), payload: "x", may: &[] },
     Row {
         what: "write with a token more",
-        subject: |me| format!("ward.s.1.{me}.bob.share.n.x"),
+        subject: |me, _| format!("ward.s.1.{me}.bob.share.n.x"),
         payload: "x",
         may: &[],
     },
-    Row { what: "write with a token less", subject: |me| format!("ward.s.1.{me}.bob.share"), payload: "x", may: &[] },
-    Row { what: "feed the watchers", subject: |_| subject::WATCH.into(), payload: "x", may: &[] },
-    Row { what: "ask about its consumer", subject: subject::consumer_info, payload: "", may: &FOLLOWERS },
-    Row { what: "pull from its consumer", subject: subject::consumer_next, payload: NO_PULL, may: &FOLLOWERS },
-    Row { what: "reset its consumer", subject: subject::consumer_reset, payload: "{}", may: &FOLLOWERS },
+    Row {
+        what: "write with a token less",
+        subject: |me, _| format!("ward.s.1.{me}.bob.share"),
+        payload: "x",
+        may: &[],
+    },
+    Row { what: "feed the watchers", subject: |_, _| subject::WATCH.into(), payload: "x", may: &[] },
+    Row { what: "ask its signpost", subject: |me, _| subject::consumer_info(me), payload: "", may: &FOLLOWERS },
+    Row {
+        what: "pull from its signpost",
+        subject: |me, _| subject::consumer_next(me),
+        payload: NO_PULL,
+        may: &["operator"],
+    },
+    Row {
+        what: "ask about its consumer",
+        subject: |me, names| subject::consumer_info(&names.of(me)),
+        payload: "",
+        may: &FOLLOWERS,
+    },
+    Row {
+        what: "pull from its consumer",
+        subject: |me, names| subject::consumer_next(&names.of(me)),
+        payload: NO_PULL,
+        may: &FOLLOWERS,
+    },
+    Row {
+        what: "reset its consumer",
+        subject: |me, names| subject::consumer_reset(&names.of(me)),
+        payload: "{}",
+        may: &FOLLOWERS,
+    },
+    Row {
+        what: "ask another's signpost",
+        subject: |me, _| subject::consumer_info(other(me)),
+        payload: "",
+        may: &["operator"],
+    },
     Row {
         what: "ask about another's consumer",
-        subject: |me| subject::consumer_info(other(me)),
+        subject: |me, names| subject::consumer_info(&names.of(other(me))),
         payload: "",
         may: &["operator"],
     },
     Row {
         what: "pull from another's consumer",
-        subject: |me| subject::consumer_next(other(me)),
+        subject: |me, names| subject::consumer_next(&names.of(other(me))),
         payload: NO_PULL,
         may: &["operator"],
     },
     Row {
         what: "reset another's consumer",
-        subject: |me| subject::consumer_reset(other(me)),
+        subject: |me, names| subject::consumer_reset(&names.of(other(me))),
         payload: "{}",
         may: &["operator"],
     },
     Row {
         what: "acknowledge for another",
-        subject: |me| format!("$JS.ACK.{STREAM}.{}.1.1.1.0.0", other(me)),
+        subject: |me, names| format!("$JS.ACK.{STREAM}.{}.1.1.1.0.0", names.of(other(me))),
         payload: "+ACK",
         may: &[],
     },
     Row {
         what: "read what is addressed to it",
-        subject: |me| read("alice", me, Kind::Cohort),
+        subject: |me, _| read("alice", me, Kind::Cohort),
         payload: "",
         may: &["server", "operator"],
     },
     Row {
         what: "read a Share to the server",
-        subject: |_| read("alice", "server", Kind::Share),
+        subject: |_, _| read("alice", "server", Kind::Share),
         payload: "",
         may: &["server", "hospital", "operator"],
     },
     Row {
         what: "read a chunk to the server",
-        subject: |_| read("alice", "server", Kind::Chunk),
+        subject: |_, _| read("alice", "server", Kind::Chunk),
         payload: "",
         may: &["server", "hospital", "operator"],
     },
     Row {
         what: "read what else is addressed to the server",
-        subject: |_| read("alice", "server", Kind::Held),
+        subject: |_, _| read("alice", "server", Kind::Held),
         payload: "",
         may: &["server", "operator"],
     },
     Row {
         what: "read a Share to a member",
-        subject: |_| read("alice", "bob", Kind::Share),
+        subject: |_, _| read("alice", "bob", Kind::Share),
         payload: "",
         may: &["operator"],
     },
     Row {
         what: "read by number",
-        subject: |_| format!("$JS.API.DIRECT.GET.{STREAM}"),
+        subject: |_, _| format!("$JS.API.DIRECT.GET.{STREAM}"),
         payload: r#"{"seq":1}"#,
         may: &["operator"],
     },
     Row {
         what: "read by the old request",
-        subject: |_| format!("$JS.API.STREAM.MSG.GET.{STREAM}"),
+        subject: |_, _| format!("$JS.API.STREAM.MSG.GET.{STREAM}"),
         payload: r#"{"seq":1}"#,
         may: &["operator"],
     },
     Row {
         what: "ask about the stream",
-        subject: |_| format!("$JS.API.STREAM.INFO.{STREAM}"),
+        subject: |_, _| format!("$JS.API.STREAM.INFO.{STREAM}"),
         payload: "",
         may: &["operator"],
     },
     Row {
         what: "purge",
-        subject: |_| subject::stream_purge(),
+        subject: |_, _| subject::stream_purge(),
         payload: r#"{"filter":"ward.none.*.*.*.*.*"}"#,
         may: &["operator"],
     },
-    Row { what: "change the stream", subject: |_| subject::stream_update(), payload: "{}", may: &["operator"] },
-    Row { what: "make a stream", subject: |_| "$JS.API.STREAM.CREATE.X".into(), payload: "{}", may: &["operator"] },
-    Row { what: "delete a stream", subject: |_| "$JS.API.STREAM.DELETE.X".into(), payload: "", may: &["operator"] },
-    Row { what: "make its consumer", subject: subject::consumer_create, payload: "{}", may: &["operator"] },
+    Row { what: "change the stream", subject: |_, _| subject::stream_update(), payload: "{}", may: &["operator"] },
+    Row { what: "make a stream", subject: |_, _| "$JS.API.STREAM.CREATE.X".into(), payload: "{}", may: &["operator"] },
+    Row { what: "delete a stream", subject: |_, _| "$JS.API.STREAM.DELETE.X".into(), payload: "", may: &["operator"] },
+    Row { what: "make its consumer", subject: |me, _| subject::consumer_create(me), payload: "{}", may: &["operator"] },
     Row {
         what: "make a consumer by the old request",
-        subject: |me| format!("$JS.API.CONSUMER.DURABLE.CREATE.{STREAM}.{me}"),
+        subject: |me, _| format!("$JS.API.CONSUMER.DURABLE.CREATE.{STREAM}.{me}"),
         payload: "{}",
         may: &["operator"],
     },
-    Row { what: "delete a consumer", subject: |_| subject::consumer_delete("X"), payload: "", may: &["operator"] },
-    Row { what: "ask the system account", subject: |_| "$SYS.REQ.SERVER.PING".into(), payload: "", may: &[] },
+    Row { what: "delete a consumer", subject: |_, _| subject::consumer_delete("X"), payload: "", may: &["operator"] },
+    Row { what: "ask the system account", subject: |_, _| "$SYS.REQ.SERVER.PING".into(), payload: "", may: &[] },
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,15 +211,15 @@ async fn every_role_may_do_its_task_and_nothing_else() {
     for me in EVERYBODY {
         let link = home.link(&broker, me).await;
         for row in ROWS {
-            wrong.extend(problem(&link, row, me).await);
+            wrong.extend(problem(&link, row, me, broker.consumers()).await);
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-async fn problem(link: &Link, row: &Row, me: &str) -> Option<String> {
+async fn problem(link: &Link, row: &Row, me: &str, names: &ConsumerNames) -> Option<String> {
     let may = row.may.contains(&me);
-    let answer = link.ask(&(row.subject)(me), row.payload.into()).await;
+    let answer = link.ask(&(row.subject)(me, names), row.payload.into()).await;
     let as_it_should = match &answer {
         // An error of the API's is an answer too: the request got through.
         Ok(_) | Err(CallError::NoResponders) => may,
@@ -242,6 +286,6 @@ async fn a_refusal_is_an_error_of_the_call_that_caused_it() {
     assert!(matches!(watching, Err(CallError::Refused { .. })), "{watching:?}");
     let monitor = Board::new(home.link(&broker, "monitor").await);
     assert!(monitor.follow().await.unwrap_err().is_refused());
-    let operator = nats::Operator::new(link);
-    assert!(matches!(operator.make_stream().await, Err(CallError::Refused { .. })));
+    let operator = nats::Operator::new(link, broker.consumers().clone());
+    assert!(matches!(operator.make_stream(1 << 30).await, Err(CallError::Refused { .. })));
 }

@@ -3,11 +3,11 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
-use nats::{Broker, BrokerError, BrokerSettings, Inbox, Operator};
+use nats::{Broker, BrokerError, BrokerSettings, Inbox, Operator, Quota};
 use protocol::{Caretaker, Name, Purge, Role};
 use tokio::process::Command;
 
@@ -23,6 +23,8 @@ use crate::report::note;
 const LOOK: Duration = Duration::from_millis(50);
 /// The port of the last time, in the broker's folder.
 const PORT_FILE: &str = "port";
+/// Where the board is kept, in the broker's folder.
+const STORE: &str = "jetstream";
 
 /// How long what ended is kept: who watches the board sees it, and who is slow still reads it.
 const GRACE: Duration = Duration::from_secs(2);
@@ -62,6 +64,8 @@ struct Keeper {
     purges: VecDeque<(Instant, Purge)>,
     parties: Vec<(Role, Name)>,
     enrolled: Option<SystemTime>,
+    /// Ends that are none.
+    junk: Quota,
 }
 
 impl Keeper {
@@ -72,8 +76,9 @@ impl Keeper {
         let broker = start(home, args, &binary.path, &parties).await?;
         let credentials = home.credentials(&"operator".parse()?)?;
         let way = Way { broker: Some(broker.endpoint().clone()), wait: Some(Duration::from_secs(10)) };
-        let operator = Operator::new(connect(home, &way, &credentials).await?.link().clone());
-        operator.make_stream().await?;
+        let board = connect(home, &way, &credentials).await?;
+        let operator = Operator::new(board.link().clone(), broker.consumers().clone());
+        operator.make_stream(space(home, args)?).await?;
         operator.make_watch_consumer().await?;
         let names: Vec<Name> = followers(&parties);
         operator.remake_consumers(&names).await?;
@@ -88,6 +93,7 @@ impl Keeper {
             purges: VecDeque::new(),
             parties,
             enrolled,
+            junk: Quota::new(20),
         })
     }
 
@@ -118,7 +124,10 @@ impl Keeper {
             Ok(Some(purge)) => self.purges.push_back((Instant::now() + GRACE, purge)),
             Ok(None) => {}
             Err(error) => {
-                tracing::warn!("{} of {} changes nothing: {error}", delivery.address.kind, delivery.address.from);
+                if let Some(note) = self.junk.pass() {
+                    let (kind, from) = (delivery.address.kind, &delivery.address.from);
+                    tracing::warn!("{kind} of {from} changes nothing: {error}{note}");
+                }
             }
         }
     }
@@ -192,12 +201,20 @@ fn followers(parties: &[(Role, Name)]) -> Vec<Name> {
     parties.iter().filter(|(role, _)| follows(role)).map(|(_, name)| name.clone()).collect()
 }
 
+/// How many bytes the board may take.
+fn space(home: &Home, args: &BrokerArgs) -> anyhow::Result<u64> {
+    match args.space {
+        Some(mebibytes) => Ok(u64::from(mebibytes.get()) << 20),
+        None => nats::share_of_disk(&home.broker_dir().join(STORE)).context("the free space for the board"),
+    }
+}
+
 fn settings(home: &Home, args: &BrokerArgs, port: Option<u16>) -> anyhow::Result<BrokerSettings> {
     let dir = home.party_dir(&"broker".parse()?);
     let dir = dir.canonicalize().with_context(|| format!("the broker's folder {}", dir.display()))?;
     // The broker's own certificate must hold, or every party would be refused one by one.
     home.credentials(&"broker".parse()?)?;
-    let store_dir: PathBuf = home.broker_dir().canonicalize()?.join("jetstream");
+    let store_dir = home.broker_dir().canonicalize()?.join(STORE);
     Ok(BrokerSettings {
         host: args.host.clone(),
         port,

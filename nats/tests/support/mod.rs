@@ -10,6 +10,9 @@ use protocol::{Address, Kind, MessageName, Name, Role, RoundNo, SessionTag, To};
 use time::OffsetDateTime;
 use tokio::process::Command;
 
+/// The board's size in tests, in bytes.
+pub const SPACE: u64 = 1 << 30;
+
 /// Longer than anything here takes on a slow machine; only a failure waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -104,8 +107,8 @@ impl Home {
 
     /// Makes the stream and everybody's consumer.
     pub async fn operator(&self, broker: &Broker) -> Operator {
-        let operator = Operator::new(self.link(broker, "operator").await);
-        operator.make_stream().await.unwrap();
+        let operator = Operator::new(self.link(broker, "operator").await, broker.consumers().clone());
+        operator.make_stream(SPACE).await.unwrap();
         operator.remake_consumers(&self.readers()).await.unwrap();
         operator.make_watch_consumer().await.unwrap();
         operator
