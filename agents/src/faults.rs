@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use protocol::{Fault, Name};
 
 /// How many faults of each sender are told one by one.
-const FIRST: u64 = 3;
+const FIRST: u64 = 20;
 
 /// The faults of one party's peers.
 #[derive(Default)]
 pub struct Faults(BTreeMap<Name, u64>);
 
 impl Faults {
-    /// What the log says of `fault`: all of the first few of a sender, then the 10th, the 100th and so on.
+    /// What the log says of `fault`: all of the first few of a sender, then the 100th, the 1000th and so on.
     pub fn line(&mut self, fault: &Fault) -> Option<String> {
         let count = self.0.entry(fault.from.clone()).or_default();
         *count += 1;
@@ -38,8 +38,8 @@ mod tests {
         let fault = |from: &str| Fault { from: from.parse().unwrap(), kind: Kind::Share, wrong: Wrong::Readdressed };
         let mut faults = Faults::default();
         let told: Vec<String> = (0..100_000).filter_map(|_| faults.line(&fault("mallory"))).collect();
-        assert_eq!(told.len(), 3 + 5);
-        assert!(told[7].ends_with("(100000 faults of mallory so far)"), "{}", told[7]);
+        assert_eq!(told.len(), 20 + 4);
+        assert!(told[23].ends_with("(100000 faults of mallory so far)"), "{}", told[23]);
         assert_eq!(faults.line(&fault("alice")), Some(fault("alice").to_string()));
     }
 }
