@@ -130,6 +130,30 @@ fn a_broker_that_is_started_again_finds_everybody_again() {
     assert_eq!((second.sum().as_str(), second.session(), second.round()), ("600", first.session(), 2));
 }
 
+/// A broker that lost all that it had: each party writes again what it wrote, and the session goes on.
+#[test]
+fn a_broker_that_lost_its_board_gets_it_again() {
+    let (home, mut parties) = study(&THREE);
+    let first = home.sum("");
+    assert_eq!(parties.remove(0).stop().code, Some(0));
+    std::fs::remove_dir_all(home.path().join("broker").join("jetstream")).unwrap();
+    parties.push(home.broker());
+    let second = home.sum("");
+    assert_eq!((second.sum().as_str(), second.session(), second.round()), ("600", first.session(), 2));
+}
+
+/// Several servers share the work, and a session says which; the answer is the same.
+#[test]
+fn several_servers_give_the_same_answer() {
+    let home = Home::new();
+    let up = home.run("up --servers 3 --json");
+    home.nothing_runs();
+    assert_eq!((up.json()["sum"].to_string().as_str(), &up.json()["cohort"]), ("[600]", &serde_json::json!(3)));
+    let (home, mut parties) = study(&THREE);
+    parties.push(home.ready("server --name server-2"));
+    assert_eq!(home.sum("--server server --server server-2").sum(), "600");
+}
+
 #[test]
 fn up_answers_six_hundred_with_these_fields_and_no_others() {
     let home = Home::new();
