@@ -217,7 +217,7 @@ fn vector_bytes(chunks: &Chunks) -> usize {
 
 fn mask_vector(vector: &SecretVector, chunks: &Chunks, root: &Root, begin: Digest, blocks: u16) -> Option<Outcome> {
     let ring = chunks.ring();
-    let input = vector.digest(root);
+    let input = vector.digest(ring, root).ok()?;
     let seeds: Vec<Seed> = (0..blocks).map(|block| Seed::derive(root, begin, input, block)).collect();
     let keys: Vec<StreamKey> = seeds.iter().map(Seed::stream_key).collect();
     let mut packed = Vec::new();

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::decimal::Scale;
 use crate::id::{Digest, Name};
 use crate::kdf;
+use crate::ring::{Lanes, Ring, RingError};
 use crate::secret::Root;
 
 /// A column of a patient's data: a name and how many coordinates it has.
@@ -79,15 +80,16 @@ impl Question {
 
     /// The vector that answers the question from `record`; `None` where a column is missing or of another width.
     pub fn answer(&self, record: &Record) -> Option<SecretVector> {
-        let mut vector = Vec::new();
+        // With room for all from the start: growing would leave copies behind that nobody wipes.
+        let mut vector = SecretVector(Vec::with_capacity(self.dimension() as usize));
         for column in self.columns() {
             let values = record.columns.get(&column.name)?;
             if values.len() != column.width as usize {
                 return None;
             }
-            vector.extend_from_slice(values);
+            vector.0.extend_from_slice(values);
         }
-        Some(SecretVector(vector))
+        Some(vector)
     }
 }
 
@@ -212,7 +214,7 @@ fn keyed_digest<'a>(context: &'static str, key: &[u8; 32], values: impl Iterator
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.columns.values_mut().for_each(Zeroize::zeroize);
+        self.columns.values_mut().for_each(|values| values.as_mut_slice().zeroize());
     }
 }
 
@@ -223,15 +225,34 @@ impl std::fmt::Debug for Record {
 }
 
 /// A patient's vector in the clear; wiped on drop, prints as `SecretVector(..)`.
-#[derive(Zeroize, ZeroizeOnDrop)]
 pub struct SecretVector(pub(crate) Vec<i64>);
 
 impl SecretVector {
-    /// A digest of the coordinates keyed by the round's root: two inputs under one restored root get independent masks.
-    pub(crate) fn digest(&self, root: &Root) -> Digest {
-        keyed_digest("ward/1 input", root.expose(), self.0.iter())
+    /// A digest of the coordinates, as the words of `ring`, keyed by the round's root: two inputs under one restored root
+    /// get independent masks.
+    pub(crate) fn digest(&self, ring: Ring, root: &Root) -> Result<Digest, RingError> {
+        let key = Zeroizing::new(kdf::derive("ward/1 input", root.expose(), &[]));
+        let mut hasher = blake3::Hasher::new_keyed(&key);
+        for part in self.0.chunks(DIGEST_TILE) {
+            hasher.update(&Zeroizing::new(Lanes::from_i64(ring, part)?.pack(ring)));
+        }
+        let digest = Digest(*hasher.finalize().as_bytes());
+        hasher.zeroize();
+        Ok(digest)
     }
 }
+
+/// So many coordinates are packed at a time, to be hashed while they are in the cache.
+const DIGEST_TILE: usize = 16 * 1024;
+
+impl Drop for SecretVector {
+    fn drop(&mut self) {
+        // A slice is wiped in bulk, a vector element by element.
+        self.0.as_mut_slice().zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for SecretVector {}
 
 impl std::fmt::Debug for SecretVector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
