@@ -63,14 +63,18 @@ pub enum Job {
         /// Its ring.
         ring: Ring,
     },
-    /// member: the sum of many masks over one chunk.
+    /// member: add masks to, or take them out of, one chunk of a sum.
     Expand {
         /// Which chunk.
         chunk: u32,
         /// The vector's ring and chunks.
         chunks: Chunks,
-        /// The stream keys, of every patient of the cohort and every block that this member sends.
-        keys: Arc<[StreamKey]>,
+        /// The sum so far.
+        sum: Lanes,
+        /// The stream keys of the masks to add: of each patient one for each block of the sum.
+        add: Vec<StreamKey>,
+        /// The stream keys of the masks to take out.
+        subtract: Vec<StreamKey>,
     },
     /// member: seal its list of blocks and the chunks of their sum to the hospital.
     Seal {
@@ -178,7 +182,7 @@ impl Job {
             Job::Identify { bytes } => bytes.len(),
             Job::Fold { sum, add, subtract, ring, .. } => sum.len() * ring.word_bytes() * (add.len() + subtract.len()),
             Job::Pack { sums, ring } => sums.iter().map(|sum| sum.len() * ring.word_bytes()).sum(),
-            Job::Expand { chunk, chunks, keys } => chunks.bytes(*chunk) * keys.len(),
+            Job::Expand { chunk, chunks, add, subtract, .. } => chunks.bytes(*chunk) * (add.len() + subtract.len()),
             // A key encapsulation costs as much as a walk over a chunk.
             Job::Seal { sums, ring, .. } => {
                 sums.iter().map(|sum| sum.len() * ring.word_bytes()).sum::<usize>() + (1 << 19)
@@ -202,7 +206,7 @@ impl Job {
                 let chunks: Vec<Bytes> = sums.iter().map(|sum| Bytes::from(sum.pack(ring))).collect();
                 Outcome::Packed { digests: chunks.iter().map(|chunk| kdf::chunk_digest(chunk)).collect(), chunks }
             }
-            Job::Expand { chunk, chunks, keys } => expand(chunk, &chunks, &keys),
+            Job::Expand { chunk, chunks, sum, add, subtract } => expand(chunk, &chunks, sum, &add, &subtract),
             Job::Seal { to, info, root, blocks, sums, ring } => {
                 seal(&to, &info, &root, &blocks, &sums, ring).unwrap_or(Outcome::Unfit)
             }
@@ -242,9 +246,9 @@ fn fold(at: usize, mut sum: Lanes, ring: Ring, add: &[Bytes], subtract: &[Bytes]
     Some(Outcome::Folded { at, sum })
 }
 
-fn expand(chunk: u32, chunks: &Chunks, keys: &[StreamKey]) -> Outcome {
-    let mut sum = Lanes::zero(chunks.ring(), chunks.len(chunk));
-    mask::add_masks(keys, chunks.ring(), chunks.start(chunk), &mut sum);
+fn expand(chunk: u32, chunks: &Chunks, mut sum: Lanes, add: &[StreamKey], subtract: &[StreamKey]) -> Outcome {
+    mask::add_masks(add, chunks.ring(), chunks.start(chunk), &mut sum);
+    mask::sub_masks(subtract, chunks.ring(), chunks.start(chunk), &mut sum);
     Outcome::Expanded { chunk, sum }
 }
 

@@ -5,6 +5,7 @@
 
 mod hold;
 mod release;
+mod total;
 
 use std::collections::BTreeMap;
 
@@ -73,6 +74,7 @@ struct Round {
     asked: Asked,
     root: Root,
     holdings: Holdings,
+    releases: Releases,
     stage: Stage,
 }
 
@@ -81,7 +83,7 @@ enum Stage {
     /// Collecting seeds; no Cohort was confirmed.
     Holding,
     /// This Cohort was confirmed, and no other ever will be.
-    Confirmed(Box<Fixed>, Releases),
+    Confirmed(Box<Fixed>),
 }
 
 type MemberDesk<'a> = Desk<'a, PatientTicket>;
@@ -158,7 +160,9 @@ impl Member {
         self.chains.values_mut().for_each(|chain| chain.advance(asked.round));
         self.save_chains(rules, desk);
         let root = Root::new(desk.fresh("ward/1 member root", &asked.digest.0));
-        self.round = Some(Round { asked: asked.clone(), root, holdings: Holdings::default(), stage: Stage::Holding });
+        let releases = Releases::ahead(asked, self.seat, rules);
+        let (asked, holdings) = (asked.clone(), Holdings::default());
+        self.round = Some(Round { asked, root, holdings, releases, stage: Stage::Holding });
     }
 
     /// The round that `frame` speaks of, where it is the one that runs.
@@ -177,7 +181,7 @@ impl Member {
         let lineup = self.lineup.clone();
         let round = self.current(frame)?;
         let fixed = Fixed::read(frame, &lineup, round.asked.digest)?;
-        if let Stage::Confirmed(confirmed, _) = &round.stage {
+        if let Stage::Confirmed(confirmed) = &round.stage {
             let same = confirmed.digest == fixed.digest;
             return Err(if same { Stop::Useless("confirmed already") } else { Stop::Fault(Wrong::Equivocation) });
         }
@@ -241,7 +245,9 @@ impl Member {
         let message = round.pen(rules, desk.me).write(Kind::Confirm, to, fixed.digest, &Confirm());
         desk.out.send.push(message);
         desk.out.event(Event::Confirmed { round: round.asked.round, count: 1 });
-        round.stage = Stage::Confirmed(Box::new(fixed), Releases::default());
+        let jobs = round.releases.fit(&fixed.cohort.places, &round.holdings);
+        release::run(jobs, rules.session, round.asked.round, desk);
+        round.stage = Stage::Confirmed(Box::new(fixed));
         self.save_confirmed(rules, desk);
         self.forget_secret(rules, desk);
     }

@@ -4,7 +4,9 @@
 
 mod support;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use proptest::prelude::*;
 use protocol::memory::Network;
@@ -285,4 +287,33 @@ fn another_server_that_dies_in_set_up_comes_back() {
     study.net.kill(&server(1));
     study.net.revive(&server(1));
     assert_eq!(study.ask(), study.sum(0..5));
+}
+
+/// Those who are asked for mask sums by default make them while others still upload: after the Open nothing is left to
+/// expand, whoever dropped meanwhile.
+#[test]
+fn default_holders_have_expanded_before_they_are_asked() {
+    for dropped in [false, true] {
+        let mut study = Build { min_cohort: 4, ..Build::new(8, 5, 1) }.wide(300_000).start();
+        let (ahead, asked) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
+        let (before, after) = (ahead.clone(), asked.clone());
+        study.net.watch(move |_, step| {
+            let memory::Step::Effects(effects) = step else { return };
+            let expand = effects.jobs.iter().filter(|(_, job)| matches!(job, Job::Expand { .. })).count();
+            match after.get() {
+                Some(later) => after.set(Some(later + expand)),
+                None => before.set(before.get() + expand),
+            }
+            if effects.send.iter().any(|sent| sent.address.kind == Kind::Open) {
+                after.set(after.get().or(Some(0)));
+            }
+        });
+        study.net.tamper(move |delivery| {
+            let lost = dropped && delivery.address.kind == Kind::Chunk && delivery.address.from == p(7);
+            if lost { vec![] } else { vec![delivery] }
+        });
+        assert_eq!(study.ask(), study.sum(if dropped { 0..7 } else { 0..8 }));
+        assert!(ahead.get() > 0);
+        assert_eq!(asked.get(), Some(0));
+    }
 }

@@ -22,6 +22,9 @@ use crate::shards::Shard;
 use crate::step::{Answer, Event};
 use crate::wire::{self, Frame, Signed};
 
+/// How long, once q Confirms are here, the hospital waits for those of the default holders, in milliseconds.
+const PATIENCE_MILLIS: u64 = 20;
+
 /// How far a round is.
 #[derive(Debug)]
 enum Stage {
@@ -56,6 +59,8 @@ pub(super) struct Round {
     last: bool,
     confirms: BTreeMap<u8, Signed>,
     refusals: BTreeMap<u8, Refuse>,
+    /// Until when it waits for more Confirms than q, once q are here.
+    patience: Option<Time>,
     masked: Masked,
     stage: Stage,
 }
@@ -63,7 +68,7 @@ pub(super) struct Round {
 impl Round {
     pub(super) fn new(asked: Asked, root: Root, secret: Arc<SealSecret>, last: bool, servers: usize) -> Self {
         let (confirms, refusals, masked) = (BTreeMap::new(), BTreeMap::new(), Masked::new(servers));
-        Self { asked, root, secret, last, confirms, refusals, masked, stage: Stage::Asking }
+        Self { asked, root, secret, last, confirms, refusals, patience: None, masked, stage: Stage::Asking }
     }
 
     fn pen<'a>(&'a self, session: SessionId, me: &'a Me) -> Pen<'a> {
@@ -110,17 +115,31 @@ impl Round {
         self.confirms.insert(seat, frame.signed());
         let count = self.confirms.len() as u32;
         desk.out.event(Event::Confirmed { round: self.asked.round, count });
-        let quorum = usize::from(rules.announce.sharing.quorum());
-        if !matches!(self.stage, Stage::Confirming(_)) || self.confirms.len() < quorum {
-            return Ok(());
+        self.open(rules, lineup, desk);
+        Ok(())
+    }
+
+    /// Sends the Open once q Confirms are here. Those who are asked by default made their sums ahead: a moment is given
+    /// to their Confirms, as to ask others would cost more.
+    fn open(&mut self, rules: &Rules, lineup: &Lineup, desk: &mut HospitalDesk<'_>) {
+        let sharing = rules.announce.sharing;
+        let Stage::Confirming(fixed) = &self.stage else { return };
+        if self.confirms.len() < usize::from(sharing.quorum()) {
+            return;
         }
+        let everybody: Vec<u8> = (0..sharing.committee()).collect();
+        let defaults = sharing.default_senders(&everybody, self.asked.round.0);
+        let patience = *self.patience.get_or_insert(desk.now.plus_millis(PATIENCE_MILLIS));
+        if desk.now < patience && !defaults.iter().all(|(seat, _)| self.confirms.contains_key(seat)) {
+            return;
+        }
+        let fixed = (**fixed).clone();
         let confirmed: Vec<u8> = self.confirms.keys().copied().collect();
-        let senders = rules.announce.sharing.default_senders(&confirmed, self.asked.round.0);
+        let senders = sharing.default_senders(&confirmed, self.asked.round.0);
         let confirms = self.confirms.values().cloned().collect();
         let sums = MaskSums::new(rules.blocks.len() as u16);
         self.stage = Stage::Opening(Box::new(Opening { fixed, confirms, sums, again: desk.now, adding: false }));
         self.send_open(senders, lineup, rules, desk);
-        Ok(())
     }
 
     /// Adds everything up, once every block is covered exactly once and the masked sum is here.
@@ -467,7 +486,9 @@ impl Open {
     /// Gives up what is late.
     pub(super) fn keep_time(&mut self, rules: &Rules, desk: &mut HospitalDesk<'_>) {
         let Ok((round, lineup)) = self.parts() else { return };
+        round.open(rules, lineup, desk);
         round.ask_again(lineup, rules, desk);
+        let patience = round.patience.unwrap_or(round.asked.confirms_close());
         let (confirms_close, ends, last) = (round.asked.confirms_close(), round.asked.ends(), round.last);
         match &round.stage {
             Stage::Asking if desk.now >= confirms_close => {
@@ -484,7 +505,7 @@ impl Open {
             // While the sums are being added nothing more is asked for.
             Stage::Opening(opening) if opening.adding => desk.out.wake_at(ends),
             Stage::Opening(opening) => desk.out.wake_at(opening.again.min(ends)),
-            _ => desk.out.wake_at(confirms_close),
+            _ => desk.out.wake_at(confirms_close.min(patience)),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Member, MemberDesk, Place, Stage};
+use super::{Member, MemberDesk, Place, Stage, release};
 use crate::desk::{Stop, rule};
 use crate::error::Wrong;
 use crate::id::{Digest, Kind, Time, To};
@@ -148,6 +148,8 @@ impl Member {
             Ok(seeds) => {
                 holdings.held.insert(place, Holding { share, seeds });
                 holdings.unreported.push((place, share));
+                let jobs = round.releases.hold(place, holdings);
+                release::run(jobs, rules.session, round.asked.round, desk);
                 Ok(())
             }
             Err(Stop::Fault(wrong)) => {

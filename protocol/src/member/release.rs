@@ -1,38 +1,83 @@
 //! The release: sums of masks over the one cohort that this member confirmed, sealed to the hospital.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
 
+use super::hold::Holdings;
+use super::total::Total;
 use super::{Member, MemberDesk, Round, Stage};
 use crate::desk::{Stop, rule};
-use crate::id::{Digest, Kind, RoundNo, To};
+use crate::id::{Digest, Kind, Place, RoundNo, SessionId, To};
 use crate::job::{Job, Outcome};
 use crate::kdf;
 use crate::message::{MaskSum, Open};
 use crate::patient::Ticket as PatientTicket;
+use crate::places::Places;
 use crate::ring::Lanes;
 use crate::secret::StreamKey;
-use crate::session::{Rules, read_confirms, sum_info};
+use crate::session::{Asked, Rules, read_confirms, sum_info};
 use crate::wire::{self, Frame};
 
-/// What a job of a member's was for: the round and the Open that it answers.
-#[derive(Clone, Copy, Debug)]
+/// What a job of a member's was for.
+#[derive(Clone, Debug)]
 pub(crate) struct Ticket {
     round: RoundNo,
-    open: Digest,
+    work: Work,
 }
 
-/// What a member was asked to release in one round, by the digest of each Open.
-#[derive(Debug, Default)]
-pub(super) struct Releases(BTreeMap<Digest, Release>);
+#[derive(Clone, Debug)]
+enum Work {
+    /// Adding masks to the sum over these blocks.
+    Expand(Vec<u16>),
+    /// Sealing the answer to this Open.
+    Seal(Digest),
+}
 
-#[derive(Debug)]
-struct Release {
-    blocks: Vec<u16>,
-    /// The chunks that are summed so far.
-    sums: BTreeMap<u32, Lanes>,
+/// The sums of one round, by the blocks that they are over, and the Opens that ask for them.
+#[derive(Debug, Default)]
+pub(super) struct Releases {
+    totals: BTreeMap<Vec<u16>, Total>,
+    /// Which blocks each Open asks for; none any more once its answer is being sealed.
+    opens: BTreeMap<Digest, Option<Vec<u16>>>,
+}
+
+impl Releases {
+    /// The sums of a round in which this member, at `seat`, will be asked by default if all confirm: they are made ahead.
+    pub(super) fn ahead(asked: &Asked, seat: u8, rules: &Rules) -> Self {
+        let sharing = rules.announce.sharing;
+        let everybody: Vec<u8> = (0..sharing.committee()).collect();
+        let senders = sharing.default_senders(&everybody, asked.round.0).into_iter();
+        let mine = senders.filter(|(sender, _)| *sender == seat).map(|(_, blocks)| (blocks, Total::new(asked.chunks)));
+        Self { totals: mine.collect(), opens: BTreeMap::new() }
+    }
+
+    /// The seeds of `place` are held: its masks are added to what is made ahead.
+    pub(super) fn hold(&mut self, place: Place, holdings: &Holdings) -> Vec<(Vec<u16>, Job)> {
+        let totals = self.totals.iter_mut();
+        let jobs = totals.map(|(blocks, total)| (blocks, total.add(place, &|place| keys(holdings, place, blocks))));
+        jobs.flat_map(|(blocks, jobs)| jobs.into_iter().map(|job| (blocks.clone(), job))).collect()
+    }
+
+    /// The cohort is confirmed: what was made ahead is made to fit it.
+    pub(super) fn fit(&mut self, cohort: &Places, holdings: &Holdings) -> Vec<(Vec<u16>, Job)> {
+        let totals = self.totals.iter_mut();
+        let jobs = totals.map(|(blocks, total)| (blocks, total.fit(cohort, &|place| keys(holdings, place, blocks))));
+        jobs.flat_map(|(blocks, jobs)| jobs.into_iter().map(|job| (blocks.clone(), job))).collect()
+    }
+}
+
+/// The stream keys of `place` for `blocks`.
+fn keys(holdings: &Holdings, place: Place, blocks: &[u16]) -> Vec<StreamKey> {
+    blocks.iter().filter_map(|block| holdings.stream_key(place, *block)).collect()
+}
+
+/// Starts jobs that add masks.
+pub(super) fn run(jobs: Vec<(Vec<u16>, Job)>, session: SessionId, round: RoundNo, desk: &mut MemberDesk<'_>) {
+    for (blocks, job) in jobs {
+        let ticket = Ticket { round, work: Work::Expand(blocks) };
+        desk.run(PatientTicket::Member(session, ticket), job);
+    }
 }
 
 impl Member {
@@ -40,7 +85,7 @@ impl Member {
         let (seat, lineup) = (self.seat, self.lineup.clone());
         let round = self.current(frame)?;
         frame.verify(&rules.hospital)?;
-        let Stage::Confirmed(fixed, releases) = &mut round.stage else { return Err(Stop::Early) };
+        let Stage::Confirmed(fixed) = &round.stage else { return Err(Stop::Early) };
         if frame.envelope.after != fixed.digest {
             // The hospital may be honest: the server may have shown it another Cohort.
             return Err(Stop::Useless("an Open of a cohort that this member did not confirm"));
@@ -48,7 +93,7 @@ impl Member {
         if desk.now >= round.asked.ends() {
             return Err(Stop::Useless("the round is over"));
         }
-        if releases.0.contains_key(&frame.digest) {
+        if round.releases.opens.contains_key(&frame.digest) {
             return Err(Stop::Useless("the open is known"));
         }
         let open: Open = frame.envelope.body()?;
@@ -56,30 +101,15 @@ impl Member {
         if seats.len() < usize::from(rules.announce.sharing.quorum()) {
             return Err(rule("an Open with fewer than q Confirms"));
         }
-        let Some((_, blocks)) = open.senders.iter().find(|(sender, _)| *sender == seat) else { return Ok(()) };
-        check_blocks(blocks, seat, rules)?;
-        releases.0.insert(frame.digest, Release { blocks: blocks.clone(), sums: BTreeMap::new() });
-        self.expand(frame.digest, rules, desk)
-    }
-
-    /// Has the masks of the cohort summed, chunk by chunk.
-    fn expand(&mut self, open: Digest, rules: &Rules, desk: &mut MemberDesk<'_>) -> Result<(), Stop> {
-        let Some(Round { asked, holdings, stage: Stage::Confirmed(fixed, releases), .. }) = &self.round else {
-            return Err(Stop::Early);
-        };
-        let Some(release) = releases.0.get(&open) else { return Err(Stop::Early) };
-        let mut keys: Vec<StreamKey> = Vec::new();
-        for place in fixed.places() {
-            for block in &release.blocks {
-                keys.push(holdings.stream_key(place, *block).ok_or(rule("a block that this member does not hold"))?);
-            }
-        }
-        let keys: Arc<[StreamKey]> = keys.into();
-        let ticket = Ticket { round: asked.round, open };
-        for chunk in 0..asked.chunks.count() {
-            let job = Job::Expand { chunk, chunks: asked.chunks, keys: keys.clone() };
-            desk.run(PatientTicket::Member(rules.session, ticket), job);
-        }
+        let Some((_, blocks)) = open.senders.into_iter().find(|(sender, _)| *sender == seat) else { return Ok(()) };
+        check_blocks(&blocks, seat, rules)?;
+        round.releases.opens.insert(frame.digest, Some(blocks.clone()));
+        // Other blocks than were expected: their sum is made now.
+        let Round { asked, holdings, releases, .. } = round;
+        let total = releases.totals.entry(blocks.clone()).or_insert_with(|| Total::new(asked.chunks));
+        let jobs = total.fit(&fixed.cohort.places, &|place| keys(holdings, place, &blocks));
+        run(jobs.into_iter().map(|job| (blocks.clone(), job)).collect(), rules.session, asked.round, desk);
+        self.seal_what_is_done(rules, desk);
         Ok(())
     }
 
@@ -87,31 +117,48 @@ impl Member {
         if self.round.as_ref().is_none_or(|round| round.asked.round != ticket.round || desk.now >= round.asked.ends()) {
             return;
         }
-        match outcome {
-            Outcome::Expanded { chunk, sum } => self.expanded(ticket, chunk, sum, rules, desk),
-            Outcome::Sealed { encapsulation, pieces } => self.sealed(ticket, encapsulation, &pieces, rules, desk),
+        match (ticket.work, outcome) {
+            (Work::Expand(blocks), Outcome::Expanded { chunk, sum }) => self.expanded(blocks, chunk, sum, rules, desk),
+            (Work::Seal(open), Outcome::Sealed { encapsulation, pieces }) => {
+                self.sealed(open, encapsulation, &pieces, rules, desk);
+            }
             _ => {}
         }
     }
 
-    fn expanded(&mut self, ticket: Ticket, chunk: u32, sum: Lanes, rules: &Rules, desk: &mut MemberDesk<'_>) {
-        let Some(Round { asked, root, stage: Stage::Confirmed(fixed, releases), .. }) = &mut self.round else { return };
-        let Some(release) = releases.0.get_mut(&ticket.open) else { return };
-        release.sums.insert(chunk, sum);
-        if release.sums.len() < asked.chunks.count() as usize {
-            return;
+    fn expanded(&mut self, blocks: Vec<u16>, chunk: u32, sum: Lanes, rules: &Rules, desk: &mut MemberDesk<'_>) {
+        let Some(Round { asked, holdings, releases, .. }) = &mut self.round else { return };
+        let Some(total) = releases.totals.get_mut(&blocks) else { return };
+        let next = total.back(chunk, sum, &|place| keys(holdings, place, &blocks));
+        run(next.into_iter().map(|job| (blocks.clone(), job)).collect(), rules.session, asked.round, desk);
+        self.seal_what_is_done(rules, desk);
+    }
+
+    /// Seals the sums that an Open asked for and that are done, of the cohort that was confirmed.
+    fn seal_what_is_done(&mut self, rules: &Rules, desk: &mut MemberDesk<'_>) {
+        let Some(Round { asked, root, releases, stage: Stage::Confirmed(fixed), .. }) = &mut self.round else { return };
+        let mut jobs = Vec::new();
+        for (open, wanted) in &mut releases.opens {
+            let done = |blocks: &mut Vec<u16>| releases.totals.get(blocks).is_some_and(Total::is_done);
+            let Some(blocks) = wanted.take_if(done) else { continue };
+            let Some(total) = releases.totals.remove(&blocks) else { continue };
+            let job = Job::Seal {
+                to: rules.announce.seal_key.clone(),
+                info: sum_info(rules.session, asked.round, &desk.me.name, *open),
+                root: root.duplicate(),
+                blocks: wire::encode(&blocks),
+                sums: total.into_sums(),
+                ring: asked.begin.ring,
+            };
+            jobs.push((Ticket { round: asked.round, work: Work::Seal(*open) }, job));
         }
-        let job = Job::Seal {
-            to: rules.announce.seal_key.clone(),
-            info: sum_info(rules.session, asked.round, &desk.me.name, ticket.open),
-            root: root.duplicate(),
-            blocks: wire::encode(&release.blocks),
-            sums: std::mem::take(&mut release.sums).into_values().collect(),
-            ring: asked.begin.ring,
-        };
         let cohort = fixed.digest;
-        self.mark_released(cohort, rules, desk);
-        desk.run(PatientTicket::Member(rules.session, ticket), job);
+        if !jobs.is_empty() {
+            self.mark_released(cohort, rules, desk);
+        }
+        for (ticket, job) in jobs {
+            desk.run(PatientTicket::Member(rules.session, ticket), job);
+        }
     }
 
     fn mark_released(&mut self, cohort: Digest, rules: &Rules, desk: &mut MemberDesk<'_>) {
@@ -123,7 +170,7 @@ impl Member {
 
     fn sealed(
         &mut self,
-        ticket: Ticket,
+        open: Digest,
         encapsulation: Vec<u8>,
         pieces: &[bytes::Bytes],
         rules: &Rules,
@@ -134,7 +181,7 @@ impl Member {
         let to = To::One(rules.hospital.name.clone());
         let pen = round.pen(rules, desk.me);
         let sum = MaskSum { encapsulation: ByteBuf::from(encapsulation), pieces: digests.clone() };
-        let signed = pen.sign(Kind::MaskSum, to.clone(), ticket.open, &sum);
+        let signed = pen.sign(Kind::MaskSum, to.clone(), open, &sum);
         // What fits one message rides in it; the pieces of a long sum follow as chunks.
         let attached = if pieces.len() == 2 { pieces } else { &pieces[..1] };
         let attachment = wire::encode(&attached.iter().map(|piece| serde_bytes::Bytes::new(piece)).collect::<Vec<_>>());
