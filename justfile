@@ -51,3 +51,7 @@ check: lint test
 # measure the kernels of the protocol
 bench:
     cargo bench --package protocol --locked
+
+# measure secure rounds against plain vectors over a broker: `just bench-rounds --patients 100 --drop 10`
+bench-rounds *args:
+    {{ ward }} bench "$@"

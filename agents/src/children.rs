@@ -40,12 +40,27 @@ impl Process {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file).kill_on_drop(true);
         // A group of its own: Ctrl-C in a terminal is for the parent, which then ends them in order.
         command.process_group(0);
-        let mut child = command.spawn().with_context(|| format!("{what} cannot be started"))?;
-        if let (Some(line), Some(stdin)) = (first_line, child.stdin.as_mut()) {
-            stdin.write_all(line.as_bytes()).await?;
-            stdin.write_all(b"\n").await?;
+        let child = command.spawn().with_context(|| format!("{what} cannot be started"))?;
+        let mut process = Self { what: what.into(), child, log };
+        if let Some(line) = first_line {
+            process.say(line).await?;
         }
-        Ok(Self { what: what.into(), child, log })
+        Ok(process)
+    }
+
+    /// Writes `line` to its standard input.
+    ///
+    /// # Errors
+    /// If it has closed it.
+    pub async fn say(&mut self, line: &str) -> std::io::Result<()> {
+        let Some(stdin) = self.child.stdin.as_mut() else { return Ok(()) };
+        stdin.write_all(line.as_bytes()).await?;
+        stdin.write_all(b"\n").await
+    }
+
+    /// Its number, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// As [`Process::start`], and people see on stderr what it tells, but for how it ends: that is for its parent to say.

@@ -1,12 +1,11 @@
 //! The command line: what can be said, and what each word means.
 
-use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use nats::Endpoint;
-use protocol::{Name, Scale, Snapshot};
+use protocol::{Name, Ring, Scale, Snapshot};
 
 use crate::commands::certs::CertsCommand;
 use crate::input::SecretText;
@@ -19,8 +18,10 @@ use crate::input::SecretText;
 #[command(name = "ward", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Cli {
     /// Where certificates, keys and state are kept.
-    #[arg(long, global = true, env = "WARD_HOME", default_value = ".ward", value_name = "DIR")]
-    pub home: PathBuf,
+    ///
+    /// [default: .ward; for `bench` a folder of its own that goes away]
+    #[arg(long, global = true, env = "WARD_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
     /// End with one JSON object on the last line of stdout.
     #[arg(long, global = true)]
     pub json: bool,
@@ -74,6 +75,11 @@ pub enum Command {
     Certs(CertsCommand),
     /// Follow the board: who writes what to whom, and how large; never a payload.
     Watch,
+    /// Measure secure rounds against the same vectors in the clear, over a broker and a home of its own.
+    Bench(BenchArgs),
+    /// One role of a bench: what `ward bench` starts.
+    #[command(hide = true)]
+    BenchRole(BenchRoleArgs),
     /// One process for many patients, one per row of a table: what `ward up --csv` starts.
     #[command(hide = true)]
     Patients(PatientsArgs),
@@ -272,6 +278,75 @@ pub struct SumArgs {
     pub rules: RuleArgs,
 }
 
+/// The size of a bench.
+#[derive(Clone, Debug, Args)]
+pub struct SizeArgs {
+    /// How many patients.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub patients: u32,
+    /// How many coordinates each vector has.
+    #[arg(long, value_name = "D", default_value_t = 1_000_000)]
+    pub dim: u32,
+    /// Bits of a coordinate in the secure round, a multiple of 8 from 16 to 64; plain ones are float32.
+    #[arg(long, value_name = "BITS", default_value = "32", value_parser = ring)]
+    pub ring: Ring,
+    /// How many patients stop in the middle of their upload, in percent; none of them is a member.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..100))]
+    pub drop: u8,
+    /// Members of the committee.
+    #[arg(long, value_name = "C", default_value_t = 5)]
+    pub committee: u8,
+    /// How many members may collude without learning anything.
+    #[arg(long, value_name = "T", default_value_t = 1)]
+    pub threshold: u8,
+    /// How many servers share the work, in both.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub servers: u8,
+}
+
+fn ring(text: &str) -> Result<Ring, String> {
+    let bits = text.parse().map_err(|_| "use a multiple of 8 from 16 to 64".to_string())?;
+    Ring::new(bits).map_err(|error| error.to_string())
+}
+
+/// `ward bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The size.
+    #[command(flatten)]
+    pub size: SizeArgs,
+    /// How many pairs of a plain and a secure round are measured, after one that is not.
+    #[arg(long, value_name = "R", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+}
+
+/// `ward bench-role`.
+#[derive(Debug, Args)]
+pub struct BenchRoleArgs {
+    /// Which.
+    #[arg(value_enum)]
+    pub role: BenchRole,
+    /// The size of the bench.
+    #[command(flatten)]
+    pub size: SizeArgs,
+    /// Which server.
+    #[arg(long, default_value_t = 0)]
+    pub index: usize,
+}
+
+/// The roles of a bench, each a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchRole {
+    /// A server.
+    Server,
+    /// All patients that are no members.
+    Patients,
+    /// The patients that are members.
+    Members,
+    /// The hospital.
+    Hospital,
+}
+
 /// `ward exec-tied`.
 #[derive(Debug, Args)]
 pub struct ExecTiedArgs {
@@ -283,6 +358,11 @@ pub struct ExecTiedArgs {
 }
 
 impl Cli {
+    /// The home.
+    pub fn home(&self) -> &Path {
+        self.home.as_deref().unwrap_or(Path::new(".ward"))
+    }
+
     /// The way to the broker, waiting for ever unless something else is said.
     pub fn way(&self) -> crate::connect::Way {
         crate::connect::Way { broker: self.broker.clone(), wait: self.wait.map(Duration::from_secs) }

@@ -311,7 +311,7 @@ fn cores() -> &'static Semaphore {
 }
 
 /// The way to the board: messages go in order, with a bounded window of them under way.
-struct Way {
+pub struct Way {
     queue: mpsc::UnboundedSender<Posted>,
 }
 
@@ -328,11 +328,24 @@ impl Way {
         Self { queue }
     }
 
-    fn send(&self, outgoing: Outgoing) -> anyhow::Result<()> {
+    /// A way for who drives no machine: an error of it shows at the next flush, and nothing is reported.
+    pub fn alone(board: Board) -> Self {
+        Self::start(board, mpsc::unbounded_channel().0)
+    }
+
+    /// Puts a message into the queue.
+    ///
+    /// # Errors
+    /// If the board refused an earlier one for good.
+    pub fn send(&self, outgoing: Outgoing) -> anyhow::Result<()> {
         self.queue.send(Posted::Message(outgoing)).map_err(|_| anyhow::anyhow!("the way to the board is closed"))
     }
 
-    async fn flush(&self) -> anyhow::Result<()> {
+    /// Waits until everything that was sent is on the board.
+    ///
+    /// # Errors
+    /// If the board refuses it for good.
+    pub async fn flush(&self) -> anyhow::Result<()> {
         let (done, answer) = tokio::sync::oneshot::channel();
         self.queue.send(Posted::Flush(done)).map_err(|_| anyhow::anyhow!("the way to the board is closed"))?;
         answer.await.context("the board refused a message")

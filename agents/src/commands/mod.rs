@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub mod bench;
 pub mod broker;
 pub mod certs;
 pub mod hospital;
@@ -16,7 +17,7 @@ use crate::home::Home;
 /// # Errors
 /// Whatever ends the command; `exit::code` says how.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
-    let home = Home::at(&cli.home);
+    let home = Home::at(cli.home());
     let (way, brief) = (cli.way(), cli.brief_way());
     match cli.command {
         Command::Up(args) => up::run(&home, args, cli.json).await,
@@ -25,6 +26,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Patient(args) => patient::run(&home, &way, args, cli.tied).await,
         Command::Patients(args) => patient::run_table(&home, &way, &args, cli.tied).await,
         Command::Hospital(HospitalCommand::Sum(args)) => hospital::sum(&home, &brief, &args, cli.json, cli.tied).await,
+        Command::Bench(args) => bench::run(cli.home.as_deref(), &args, cli.json).await,
+        Command::BenchRole(args) => bench::play(&home, &way, &args).await,
         Command::Watch => watch::run(&home, &brief, cli.json).await,
         Command::Certs(command) => {
             let shown = certs::run(&home, command, cli.json)?;

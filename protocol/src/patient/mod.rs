@@ -78,6 +78,12 @@ impl Patient {
         self.vault.offer(snapshot, record, is_over, moment)
     }
 
+    /// Forgets the values under `snapshot`, for an owner who will not be asked for them again. Where they went is kept:
+    /// under this label they can only come back as they were.
+    pub fn withdraw(&mut self, snapshot: &Snapshot) -> Effects {
+        self.vault.withdraw(snapshot)
+    }
+
     /// The snapshots that this patient was given.
     pub fn snapshots(&self) -> impl Iterator<Item = &Snapshot> {
         self.vault.labels()

@@ -150,6 +150,15 @@ impl Vault {
         Ok(out)
     }
 
+    /// Forgets the values under `snapshot`; a Share that is under way keeps them to its end.
+    pub(crate) fn withdraw(&mut self, snapshot: &Snapshot) -> Effects {
+        let mut out = Effects::default();
+        if self.offered.remove(snapshot).is_some() {
+            out.forget(format!("values/{snapshot}"));
+        }
+        out
+    }
+
     /// Binds `snapshot` to `session` with the values it has now; stored before anything is shared.
     pub(crate) fn bind<T>(&mut self, snapshot: &Snapshot, session: SessionId, roster: Digest, desk: &mut Desk<'_, T>) {
         let Some(offered) = self.offered.get(snapshot) else { return };
