@@ -1,5 +1,6 @@
 //! The command line: what can be said, and what each word means.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

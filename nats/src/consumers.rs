@@ -38,7 +38,7 @@ pub struct ConsumerNames {
 
 impl ConsumerNames {
     /// Of the board in `dir`; a new board gets a new secret.
-    pub(crate) fn open(dir: &Path) -> Result<Self, BrokerError> {
+    pub fn open(dir: &Path) -> Result<Self, BrokerError> {
         let path = dir.join(FILE);
         let wrong = |source| BrokerError::File { path: path.clone(), source };
         match std::fs::read(&path).map(Zeroizing::new) {

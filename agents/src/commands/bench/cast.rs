@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::ValueEnum as _;
-use nats::Operator;
+use nats::{ConsumerNames, Operator};
 use protocol::{RoundNo, SessionTag};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::ChildStdout;
@@ -119,8 +119,8 @@ impl Cast {
         let nats = std::fs::read_to_string(home.broker_dir().join("nats-server.pid"))?;
         let broker_pids = broker.pid().into_iter().chain(nats.trim().parse().ok()).collect();
         let way = Way { broker: None, wait: Some(Duration::from_secs(10)) };
-        let operator =
-            Operator::new(connect(home, &way, &home.credentials(&"operator".parse()?)?).await?.link().clone());
+        let board = connect(home, &way, &home.credentials(&"operator".parse()?)?).await?;
+        let operator = Operator::new(board.link().clone(), ConsumerNames::open(&home.broker_dir())?);
         let (mut servers, mut patients) = (Vec::new(), Vec::new());
         for index in 0..setting.servers.len() {
             servers.push(Player::start(home, BenchRole::Server, index, size).await?);
