@@ -108,21 +108,19 @@ impl Gather {
     ) -> Found {
         let Some(sharer) = self.sharers.get_mut(&place) else { return Found::Nothing };
         let Some(at) = sharer.chunks.iter().position(|known| *known == digest) else {
-            let lost = sharer.parts.contains(&Part::Removing(address));
+            let lost = sharer.parts.contains(&Part::Reading(address));
             return if lost { Found::Lost } else { Found::Unnamed };
         };
         let chunk = self.shard.chunks(&self.chunks).nth(at).unwrap_or_default();
         let remove = match &sharer.parts[at] {
             Part::Awaited if counts => false,
-            Part::Removing(_) => true,
+            Part::Reading(_) => true,
             _ => return Found::Nothing,
         };
         if bytes.len() != self.chunks.bytes(chunk) {
             return Found::Nothing;
         }
-        if !remove {
-            sharer.parts[at] = Part::Adding(address);
-        }
+        sharer.parts[at] = if remove { Part::Removing } else { Part::Adding(address) };
         Found::Change(self.sum.change(at, Change { place, bytes, remove }))
     }
 
@@ -134,7 +132,7 @@ impl Gather {
             let part = &mut sharer.parts[at];
             *part = match std::mem::replace(part, Part::Awaited) {
                 Part::Adding(address) if !removed => Part::Added(address),
-                Part::Removing(_) if removed => Part::Removed,
+                Part::Removing if removed => Part::Removed,
                 other => other,
             };
             if !removed && sharer.is_whole() {
@@ -164,9 +162,9 @@ impl Gather {
             for part in &mut sharer.parts {
                 if let Part::Added(address) = part {
                     read.push(address.clone());
-                    *part = Part::Removing(address.clone());
+                    *part = Part::Reading(address.clone());
                 }
-                waiting |= matches!(part, Part::Adding(_) | Part::Removing(_));
+                waiting |= matches!(part, Part::Adding(_) | Part::Reading(_) | Part::Removing);
             }
         }
         (read, waiting)
@@ -175,5 +173,47 @@ impl Gather {
     /// The sum, once nothing is under way; it is given away.
     pub(super) fn take_sum(&mut self) -> Option<Vec<Lanes>> {
         self.sum.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+    use crate::id::{Kind, RoundNo, SessionTag, To};
+    use crate::job::Outcome;
+    use crate::kdf;
+    use crate::ring::Ring;
+
+    /// What a board does that starts again while vectors are read: it delivers them once more, under the same names.
+    #[test]
+    fn a_chunk_that_comes_twice_while_it_is_taken_out_is_taken_out_once() {
+        let ring = Ring::new(16).unwrap();
+        let bytes = Bytes::from(Lanes::from_i64(ring, &[1, 2, 3]).unwrap().pack(ring));
+        let digest = kdf::chunk_digest(&bytes);
+        let mut gather = Gather::new(Chunks::new(ring, 3).unwrap(), Shard::new(0, 1), 1);
+        gather.expect(Place(0), Digest([1; 32]), MessageName([0; 16]), &[digest]).unwrap();
+        let come = |gather: &mut Gather| gather.identified(Place(0), address(), bytes.clone(), digest, true);
+        let fold = |gather: &mut Gather, found: Found| {
+            let Found::Change(Some(job)) = found else { panic!("{found:?} is no job") };
+            let Outcome::Folded { at, sum } = job.run() else { panic!("the job does not fold") };
+            assert!(gather.folded(at, sum).1.is_none(), "nothing else waits");
+        };
+
+        let added = come(&mut gather);
+        fold(&mut gather, added);
+        assert_eq!(gather.take_out(&Places::none(1)), (vec![address()], true));
+        let removed = come(&mut gather);
+        assert!(matches!(come(&mut gather), Found::Nothing));
+        fold(&mut gather, removed);
+        assert!(matches!(come(&mut gather), Found::Nothing));
+        assert_eq!(gather.take_out(&Places::none(1)), (vec![], false));
+        assert_eq!(gather.take_sum().unwrap()[0].to_i64(ring), [0, 0, 0]);
+    }
+
+    fn address() -> Address {
+        let (from, to) = ("p00".parse().unwrap(), To::One("server".parse().unwrap()));
+        let (session, name) = (SessionTag([0; 16]), MessageName([1; 16]));
+        Address { session, round: RoundNo(1), from, to, kind: Kind::Chunk, name }
     }
 }
