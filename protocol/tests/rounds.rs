@@ -317,3 +317,16 @@ fn default_holders_have_expanded_before_they_are_asked() {
         assert_eq!(asked.get(), Some(0));
     }
 }
+
+/// While another server is not here yet, no more patients are taken than are expected: a Roster of more would be none.
+#[test]
+fn more_patients_than_expected_join_while_another_server_is_awaited() {
+    let mut study = Build { servers: 2, expect: Some(5), ..Build::new(6, 5, 1) }.wide(300_000).parties();
+    study.net.kill_before_sending(&server(1), Kind::Join);
+    study.announce();
+    study.settle();
+    study.net.revive(&server(1));
+    study.settle();
+    assert_eq!(study.net.count(Kind::Refuse), 0);
+    assert_eq!(study.ask(), study.sum(0..5));
+}

@@ -144,6 +144,10 @@ impl Session {
             let same = known.digest == joined.digest;
             return Err(if same { Stop::Useless("the join is known") } else { Stop::Fault(Wrong::Equivocation) });
         }
+        if joins.len() >= self.rules.announce.expect as usize {
+            // Another server is still to come: a Roster of more than were expected would be none.
+            return Err(Stop::Useless("as many joined as are expected"));
+        }
         if joined.seal_key.is_some() && joins.values().any(|known| known.seal_key == joined.seal_key) {
             // Which of the two copied the other's key cannot be told.
             return Err(Stop::Useless("a join with the seal key of another"));
