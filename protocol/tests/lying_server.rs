@@ -327,3 +327,26 @@ fn a_second_masked_sum_names_the_server_and_changes_nothing() {
     let fault = Fault { from: name("server"), kind: Kind::MaskedSum, wrong: Wrong::Equivocation };
     assert_eq!(study.faults(), [(name("hospital"), fault)]);
 }
+
+/// Promise 3: of several servers the one is named whose part has another length, and no other.
+#[test]
+fn a_part_of_another_length_names_its_own_server() {
+    let (hospital, liar) = (name("hospital"), server(1));
+    let mut study = Build { servers: 2, ..Build::new(5, 3, 1) }.wide(300_000).start();
+    let by = liar.clone();
+    let cut = study.cut(move |d| d.address.from == by && d.receiver == name("hospital"));
+    study.put(|_| {});
+    study.net.sleep(1_000);
+    cut.mend();
+    let short = vec![0; 3 * 3];
+    let sum = MaskedSum { chunks: vec![chunk_digest(&short)] };
+    let cohort = study.cohort().digest;
+    let signed = study.sign(&liar, Kind::MaskedSum, To::One(hospital.clone()), cohort, &sum);
+    let (address, _) = stand(&signed, &hospital, &[]);
+    study.deliver(&signed, &hospital, &[]);
+    let chunk = Address { kind: Kind::Chunk, ..address };
+    study.net.inject(memory::Delivery { receiver: hospital, address: chunk, payload: short.into(), delay: 0 });
+    study.net.run();
+    assert_eq!(study.end(), End::Aborted(AbortReason::SumsMissing { missing: vec![liar.clone()] }));
+    assert_eq!(study.accused(), [liar]);
+}

@@ -412,13 +412,17 @@ impl Open {
         }
     }
 
-    /// The masked sum has another length than the vector: the server is named, and without it there is no answer.
+    /// A part of the masked sum has another length than the vector's: its server is named, and without it there is no
+    /// answer.
     fn unfit_masked_sum(&mut self, rules: &Rules, desk: &mut HospitalDesk<'_>) {
-        let from = self.lineup.servers[0].name.clone();
-        let wrong = Wrong::Rule("a masked sum of another length than the vector");
-        desk.out.event(Event::Fault(Fault { from: from.clone(), kind: Kind::MaskedSum, wrong }));
-        let Some(last) = self.round.as_ref().map(|round| round.last) else { return };
-        self.abort(AbortReason::SumsMissing { missing: vec![from] }, String::new(), last, rules, desk);
+        let Ok((round, lineup)) = self.parts() else { return };
+        let (last, unfit) = (round.last, round.masked.unfit(&round.asked.chunks));
+        let missing: Vec<Name> = unfit.into_iter().map(|server| lineup.servers[server].name.clone()).collect();
+        for from in &missing {
+            let wrong = Wrong::Rule("a masked sum of another length than the vector");
+            desk.out.event(Event::Fault(Fault { from: from.clone(), kind: Kind::MaskedSum, wrong }));
+        }
+        self.abort(AbortReason::SumsMissing { missing }, String::new(), last, rules, desk);
     }
 
     /// A mask sum did not open, or was not what was asked for: its sender is named and others are asked.

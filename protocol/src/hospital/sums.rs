@@ -89,6 +89,15 @@ impl Masked {
         self.parts.iter().enumerate().filter(move |(_, part)| !whole(part)).map(|(server, _)| server)
     }
 
+    /// The servers of whose part a chunk has another length than the vector's.
+    pub(super) fn unfit(&self, chunks: &Chunks) -> Vec<usize> {
+        let fits = |(chunk, bytes): (u32, &Bytes)| bytes.len() == chunks.bytes(chunk);
+        let parts = self.parts.iter().zip(Shard::all(self.parts.len())).enumerate();
+        let whole = parts.filter_map(|(server, (part, shard))| Some((server, part.as_ref()?.whole()?, shard)));
+        let unfit = whole.filter(|(_, part, shard)| !shard.chunks(chunks).zip(part).all(fits));
+        unfit.map(|(server, ..)| server).collect()
+    }
+
     /// All chunks in the order of the vector, once they are here.
     pub(super) fn chunks(&self, chunks: &Chunks) -> Option<Vec<Bytes>> {
         let mut all = vec![Bytes::new(); chunks.count() as usize];
