@@ -172,3 +172,22 @@ fn a_message_that_came_early_outlives_its_receiver() {
     let store = study.net.store(&member).unwrap();
     assert!(!store.keys().any(|key| key.starts_with("early/")), "what was taken is forgotten");
 }
+
+/// The records of `who` that start with `prefix`.
+fn records(study: &Study, who: &Name, prefix: &str) -> usize {
+    study.net.store(who).unwrap().keys().filter(|key| key.starts_with(prefix)).count()
+}
+
+/// Too few joined, and the server died before it said so: it says the same when it is back, and opens no Joins again.
+#[test]
+fn a_refusal_of_too_few_joins_that_was_stored_is_sent() {
+    let mut study = Build { expect: Some(9), min_cohort: 6, ..Build::new(5, 3, 1) }.parties();
+    study.net.kill_before_sending(&name("server"), Kind::Refuse);
+    study.announce();
+    study.net.run();
+    assert_eq!(study.net.count(Kind::Refuse), 0);
+    revive(&mut study, &name("server"));
+    let aborted = AbortReason::TooFewJoined { joined: 5, marked: 3, needed: 6, committee: 3 };
+    assert_eq!(study.end(), End::Aborted(aborted));
+    assert_eq!(records(&study, &name("server"), "session/"), 0);
+}

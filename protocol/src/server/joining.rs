@@ -185,10 +185,16 @@ impl Session {
         let committee: Option<Vec<Signed>> =
             committee.map(|seats| seats.iter().map(|seat| seat.signed.clone()).collect());
         let marked = joined.iter().filter(|one| self.rules.may_sit(&one.identity)).count() as u32;
-        let refused = Stage::Refused(Refuse::TooFewJoined { joined: joined.len() as u32, marked });
+        let refuse = Refuse::TooFewJoined { joined: joined.len() as u32, marked };
         joined.iter().for_each(|one| desk.out.forget(join_key(self.rules.session, one.name())));
         let running = committee.and_then(|committee| self.found(joined, committee, chains, desk).ok());
-        self.stage = running.map_or(refused, |running| Stage::Running(Box::new(running)));
+        self.stage = match running {
+            Some(running) => Stage::Running(Box::new(running)),
+            None => {
+                desk.out.put(session_key(self.rules.session, "refused"), wire::encode(&refuse));
+                Stage::Refused(refuse)
+            }
+        };
         self.again(desk);
     }
 
@@ -349,7 +355,7 @@ impl Session {
     }
 
     pub(super) fn wipe(&self, desk: &mut ServerDesk<'_>) {
-        for what in ["state", "roster", "list", "rounds"] {
+        for what in ["state", "roster", "list", "rounds", "refused"] {
             desk.out.forget(session_key(self.rules.session, what));
         }
         match &self.stage {
@@ -379,6 +385,9 @@ impl Session {
         let index = rules.server_index(&me.name)?;
         let stage = match (index, store.contains_key(&session_key(session, "rounds"))) {
             (_, true) => Stage::Running(Box::new(Running::restore(index, &rules, me, store)?)),
+            (0, false) if let Some(refuse) = store.get(&session_key(session, "refused")) => {
+                Stage::Refused(wire::decode(refuse, "refusal").ok()?)
+            }
             (0, false) => {
                 let (joins, servers) = restore_joins(&rules, me, store);
                 Stage::Joining { joins, servers, closes: now.plus_seconds(rules.announce.join_seconds) }
