@@ -9,7 +9,7 @@ use serde_bytes::ByteBuf;
 use crate::desk::Stop;
 use crate::error::Fault;
 use crate::id::{Address, Kind, Name, SessionId};
-use crate::records::Records;
+use crate::records::{Records, number_of, numbered_key};
 use crate::step::{Effects, Event};
 use crate::wire;
 
@@ -45,25 +45,24 @@ impl Early {
     const MOST_BYTES_BY_SENDER: usize = 4 << 20;
     const MOST_MESSAGES_BY_SENDER: usize = 64;
 
-    /// What the store has; a record that cannot be read is a message that never came.
-    pub(crate) fn restore(store: &Records) -> Self {
+    /// What the store has; a record that cannot be read is a message that never came, and goes to the `leftovers`.
+    pub(crate) fn restore(store: &Records, leftovers: &mut Vec<String>) -> Self {
         let mut early = Self::default();
-        for (name, value) in store {
-            let number = name.strip_prefix(PREFIX).and_then(|number| u64::from_str_radix(number, 16).ok());
-            if let (Some(number), Ok(Stored { address, payload })) = (number, wire::decode(value, "early message")) {
-                early.insert(number, address, Bytes::from(payload.into_vec()));
+        for (key, value) in store.iter().filter(|(key, _)| key.starts_with(PREFIX)) {
+            match (number_of(PREFIX, key), wire::decode(value, "early message")) {
+                (Some(number), Ok(Stored { address, payload })) => {
+                    early.insert(number, address, Bytes::from(payload.into_vec()));
+                }
+                _ => leftovers.push(key.clone()),
             }
         }
         early
     }
 
-    /// Keeps a message; the oldest of its sender make room for it.
+    /// Keeps a message; the oldest of its sender make room for it, or of who has most where all have too much.
     fn keep(&mut self, address: Address, payload: Bytes, out: &mut Effects) {
         while let Some(oldest) = self.in_the_way(&address.from, payload.len()) {
             self.remove(oldest, out);
-        }
-        if self.bytes + payload.len() > Self::MOST_BYTES {
-            return;
         }
         let number = self.next;
         let stored = Stored { address: address.clone(), payload: ByteBuf::from(payload.to_vec()) };
@@ -71,12 +70,16 @@ impl Early {
         self.insert(number, address, payload);
     }
 
-    /// The oldest message of `sender`, where there is no room for `bytes` more of it.
+    /// The message that goes first, where there is no room for `bytes` more of `sender`.
     fn in_the_way(&self, sender: &Name, bytes: usize) -> Option<u64> {
-        let load = self.by_sender.get(sender)?;
-        let room =
-            load.messages.len() < Self::MOST_MESSAGES_BY_SENDER && load.bytes + bytes <= Self::MOST_BYTES_BY_SENDER;
-        if room { None } else { load.messages.first().copied() }
+        let is_full = |load: &&Load| {
+            load.messages.len() >= Self::MOST_MESSAGES_BY_SENDER || load.bytes + bytes > Self::MOST_BYTES_BY_SENDER
+        };
+        let full = self.by_sender.get(sender).filter(is_full);
+        // Were nobody to make room, who flooded once under many names would keep out all others for good.
+        let most = || self.by_sender.values().max_by_key(|load| load.bytes);
+        let load = full.or_else(|| if self.bytes + bytes > Self::MOST_BYTES { most() } else { None })?;
+        load.messages.first().copied()
     }
 
     fn insert(&mut self, number: u64, address: Address, payload: Bytes) {
@@ -129,7 +132,7 @@ impl Early {
 const PREFIX: &str = "early/";
 
 fn key(number: u64) -> String {
-    format!("{PREFIX}{number:016x}")
+    numbered_key(PREFIX, number)
 }
 
 /// Has `take` take a message, and then what was early and may fit now, again and again while something does.
@@ -182,5 +185,29 @@ fn settle(stop: Stop, address: Address, payload: Bytes, early: &mut Early, out: 
         Stop::Early => early.keep(address, payload, out),
         Stop::Fault(wrong) => out.event(Event::Fault(Fault { from, kind, wrong })),
         Stop::Useless(why) => out.event(Event::Dropped { from, kind, why }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{MessageName, RoundNo, SessionTag, To};
+
+    fn keep(early: &mut Early, from: &str, bytes: usize) {
+        let Ok(from) = from.parse() else { return };
+        let (session, name) = (SessionTag([0; 16]), MessageName([0; 16]));
+        let address = Address { session, round: RoundNo(1), from, to: To::All, kind: Kind::Share, name };
+        early.keep(address, Bytes::from(vec![0; bytes]), &mut Effects::default());
+    }
+
+    #[test]
+    fn who_floods_under_many_names_makes_room_for_who_does_not() {
+        let mut early = Early::default();
+        (0..17 * 4).for_each(|i| keep(&mut early, &format!("flood-{}", i / 4), 1 << 20));
+        assert_eq!(early.bytes, Early::MOST_BYTES);
+        keep(&mut early, "alice", 1_000);
+        keep(&mut early, "flood-0", 1 << 20);
+        assert!(early.bytes <= Early::MOST_BYTES);
+        assert!(early.messages.values().any(|(address, _)| address.from.as_str() == "alice"));
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::early::Early;
-use crate::id::SessionId;
+use crate::id::{SessionId, SessionTag};
 use crate::outbox::{Outbox, Settled};
 use crate::records::{Records, leftovers, over_key};
 use crate::step::{Effects, Event};
@@ -26,15 +26,24 @@ impl Mail {
     /// The mail as its store has it. A session of the store that is not live is over.
     pub(crate) fn restore(store: &Records, is_live: impl Fn(SessionId) -> bool) -> Self {
         let (over, mut leftovers) = leftovers(store, is_live);
-        let mut early = Early::restore(store);
+        let mut early = Early::restore(store, &mut leftovers);
+        let mut outbox = Outbox::restore(store, &mut leftovers);
         let mut stale = Effects::default();
-        over.iter().for_each(|id| early.forget(*id, &mut stale));
+        for id in &over {
+            early.forget(*id, &mut stale);
+            outbox.forget(*id, &mut stale);
+        }
         leftovers.extend(stale.store.into_iter().map(|write| write.key));
-        Self { early, outbox: Outbox::restore(store), over, leftovers, restored: true }
+        Self { early, outbox, over, leftovers, restored: true }
     }
 
     pub(crate) fn is_over(&self, session: SessionId) -> bool {
         self.over.contains(&session)
+    }
+
+    /// Whether a session that a subject calls so is over.
+    pub(crate) fn is_tag_over(&self, session: SessionTag) -> bool {
+        self.over.iter().any(|id| session == (*id).into())
     }
 
     /// The sessions that are over.
@@ -69,6 +78,7 @@ impl Mail {
 
     /// Keeps what is written with `out`: the last thing that is done to the effects of a call.
     pub(crate) fn keep(&mut self, out: &mut Effects) {
-        self.outbox.keep(out);
+        let over = &self.over;
+        self.outbox.keep(out, |session| over.iter().any(|id| session == (*id).into()));
     }
 }

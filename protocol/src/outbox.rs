@@ -11,20 +11,20 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::id::{Address, Kind, RoundNo, SessionId, SessionTag};
-use crate::records::Records;
+use crate::id::{Address, Kind, Name, RoundNo, SessionId, SessionTag, To};
+use crate::records::{Records, number_of, numbered_key};
 use crate::step::{Effects, Outgoing};
 use crate::wire;
 
 /// What need not be written again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Settled {
-    /// All up to the end of this round; but its Cohort may have reached members and not the hospital, which must ask
-    /// that cohort again.
+    /// All up to the end of this round but its last word; and but Cohorts, which may have reached members and not the
+    /// hospital, which must ask those cohorts again.
     Round(SessionId, RoundNo),
-    /// All up to the end of this round, whose Cohort the hospital has.
-    Opened(SessionId, RoundNo),
-    /// All of the session.
+    /// The Cohort of this round, but what goes to this party.
+    Cohort(SessionId, RoundNo, Option<Name>),
+    /// All of the session but its last word.
     Session(SessionId),
 }
 
@@ -45,15 +45,18 @@ struct Stored {
 }
 
 impl Outbox {
-    /// What the store has; a record that cannot be read is a message that is not written again.
-    pub(crate) fn restore(store: &Records) -> Self {
+    /// What the store has; a record that cannot be read is a message that is not written again, and goes to the
+    /// `leftovers`.
+    pub(crate) fn restore(store: &Records, leftovers: &mut Vec<String>) -> Self {
         let mut outbox = Self::default();
-        for (key, value) in store {
-            let number = key.strip_prefix(PREFIX).and_then(|number| u64::from_str_radix(number, 16).ok());
-            if let (Some(number), Ok(Stored { address, payload })) = (number, wire::decode(value, "outbox")) {
-                let payload = Bytes::from(payload.into_vec());
-                outbox.addresses.insert(address.clone());
-                outbox.kept.insert(number, Outgoing { address, payload, report: false });
+        for (key, value) in store.iter().filter(|(key, _)| key.starts_with(PREFIX)) {
+            match (number_of(PREFIX, key), wire::decode(value, "outbox")) {
+                (Some(number), Ok(Stored { address, payload })) => {
+                    let payload = Bytes::from(payload.into_vec());
+                    outbox.addresses.insert(address.clone());
+                    outbox.kept.insert(number, Outgoing { address, payload, report: false });
+                }
+                _ => leftovers.push(key.clone()),
             }
         }
         outbox
@@ -64,8 +67,9 @@ impl Outbox {
         out.send.extend(self.kept.values().cloned());
     }
 
-    /// Keeps what a machine writes with `out`, then drops what is settled: the last thing that is done to effects.
-    pub(crate) fn keep(&mut self, out: &mut Effects) {
+    /// Keeps what a machine writes with `out`, then drops what is settled: the last thing that is done to effects. The
+    /// last words of sessions that are over go when another one ends.
+    pub(crate) fn keep(&mut self, out: &mut Effects, is_over: impl Fn(SessionTag) -> bool) {
         let fresh: Vec<Outgoing> = out.send.iter().filter(|sent| self.takes(&sent.address)).cloned().collect();
         for outgoing in fresh {
             let number = self.kept.last_key_value().map_or(0, |(last, _)| last + 1);
@@ -77,7 +81,7 @@ impl Outbox {
             self.kept.insert(number, Outgoing { report: false, ..outgoing });
         }
         for settled in std::mem::take(&mut out.settled) {
-            self.settle(settled, out);
+            self.drop_all(|sent| is_settled(sent, &settled, &is_over), out);
         }
     }
 
@@ -86,12 +90,14 @@ impl Outbox {
         (!in_setup || is_end(address.kind)) && !self.addresses.contains(address)
     }
 
-    fn settle(&mut self, settled: Settled, out: &mut Effects) {
-        let open: BTreeSet<SessionTag> =
-            self.kept.values().filter(|sent| !is_end(sent.address.kind)).map(tag).collect();
-        let over: Vec<u64> =
-            self.kept.iter().filter(|(_, sent)| is_over(sent, settled, &open)).map(|(n, _)| *n).collect();
-        for number in over {
+    /// Forgets what was written in a session that is over, but its last word.
+    pub(crate) fn forget(&mut self, session: SessionId, out: &mut Effects) {
+        self.drop_all(|sent| sent.address.session == session.into() && !is_end(sent.address.kind), out);
+    }
+
+    fn drop_all(&mut self, doomed: impl Fn(&Outgoing) -> bool, out: &mut Effects) {
+        let doomed: Vec<u64> = self.kept.iter().filter(|(_, sent)| doomed(sent)).map(|(n, _)| *n).collect();
+        for number in doomed {
             if let Some(outgoing) = self.kept.remove(&number) {
                 self.addresses.remove(&outgoing.address);
                 out.forget(key(number));
@@ -104,27 +110,23 @@ impl Outbox {
 const PREFIX: &str = "outbox/";
 
 fn key(number: u64) -> String {
-    format!("{PREFIX}{number:016x}")
+    numbered_key(PREFIX, number)
 }
 
-fn tag(sent: &Outgoing) -> SessionTag {
-    sent.address.session
-}
-
-/// Whether `sent` need not be written again. A hospital's last word stays, until another session ends.
-fn is_over(sent: &Outgoing, settled: Settled, open: &BTreeSet<SessionTag>) -> bool {
-    let Address { session, round, kind, .. } = sent.address;
+/// Whether `sent` need not be written again.
+fn is_settled(sent: &Outgoing, settled: &Settled, is_over: impl Fn(SessionTag) -> bool) -> bool {
+    let Address { session, round, kind, to, .. } = &sent.address;
     match settled {
-        Settled::Round(of, until) | Settled::Opened(of, until) => {
-            let kept = match kind {
-                Kind::Result | Kind::Abort => round == until,
-                Kind::Cohort => settled == Settled::Round(of, until),
-                _ => false,
-            };
-            session == of.into() && round <= until && !kept
+        Settled::Round(of, until) => {
+            let kept = if is_end(*kind) { round == until } else { *kind == Kind::Cohort };
+            *session == (*of).into() && round <= until && !kept
         }
-        Settled::Session(of) if session == of.into() => !is_end(kind),
-        Settled::Session(_) => is_end(kind) && !open.contains(&session),
+        Settled::Cohort(of, number, but) => {
+            let kept = matches!(to, To::One(receiver) if Some(receiver) == but.as_ref());
+            *session == (*of).into() && round == number && *kind == Kind::Cohort && !kept
+        }
+        Settled::Session(of) if *session == (*of).into() => !is_end(*kind),
+        Settled::Session(_) => is_end(*kind) && is_over(*session),
     }
 }
 

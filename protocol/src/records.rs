@@ -19,6 +19,17 @@ pub(crate) fn over_key(session: SessionId) -> String {
     format!("over/{session}")
 }
 
+/// The key of the record with this number among those that start with `prefix`.
+pub(crate) fn numbered_key(prefix: &str, number: u64) -> String {
+    format!("{prefix}{number:016x}")
+}
+
+/// The number that [`numbered_key`] made this key of. The last there is has no next one, so that it is none.
+pub(crate) fn number_of(prefix: &str, key: &str) -> Option<u64> {
+    let number = u64::from_str_radix(key.strip_prefix(prefix)?, 16).ok()?;
+    (number < u64::MAX && numbered_key(prefix, number) == key).then_some(number)
+}
+
 /// The sessions of a store that are over: remembered as such, or not to be read any longer; and the keys that belong to
 /// those.
 pub(crate) fn leftovers(store: &Records, is_live: impl Fn(SessionId) -> bool) -> (BTreeSet<SessionId>, Vec<String>) {

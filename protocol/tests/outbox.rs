@@ -191,3 +191,61 @@ fn a_refusal_of_too_few_joins_that_was_stored_is_sent() {
     assert_eq!(study.end(), End::Aborted(aborted));
     assert_eq!(records(&study, &name("server"), "session/"), 0);
 }
+
+/// Of rounds that end without an answer the server keeps the newest Cohort for the hospital, which must ask it again, and
+/// for nobody else: who has seen an Abort writes nothing more to members.
+#[test]
+fn an_outbox_does_not_grow_with_rounds_that_end_without_an_answer() {
+    let mut study = six();
+    study.announce();
+    study.settle();
+    let cut = study.cut(|delivery| delivery.address.kind == Kind::Confirm);
+    for _ in 0..3 {
+        assert!(matches!(study.ask(), End::Aborted(AbortReason::TooFewConfirmed { .. })));
+        assert_eq!(records(&study, &name("server"), "outbox/"), 1);
+    }
+    study.net.lose_everything();
+    study.net.reconnect(&name("server"));
+    let receivers: Vec<To> = study.frames(Kind::Cohort).into_iter().map(|(address, _)| address.to).collect();
+    assert_eq!(receivers, [To::One(name("hospital"))]);
+    cut.mend();
+    assert_eq!(study.ask(), study.sum(0..6));
+    assert_eq!(records(&study, &name("server"), "outbox/"), 0);
+}
+
+/// The last word of a session that lives is written again although another session has ended meanwhile.
+#[test]
+fn the_end_of_another_session_takes_no_last_word_from_one_that_lives() {
+    let mut study = six();
+    let first = study.announce();
+    study.settle();
+    assert_eq!(study.ask(), study.sum(0..6));
+    let second = study.announce();
+    study.net.run();
+    study.net.stop(second, true);
+    study.net.run();
+    study.net.lose_everything();
+    study.net.reconnect(&name("hospital"));
+    study.session = first;
+    assert_eq!(study.frames(Kind::Result).len(), 1);
+}
+
+/// A chunk that comes after its session's end is not kept for ever as one that came early.
+#[test]
+fn a_chunk_that_comes_after_its_sessions_end_is_not_kept() {
+    let mut study = Build::new(5, 3, 1).wide(300_000).start();
+    let chunks = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let late = chunks.clone();
+    study.net.tamper(move |delivery| {
+        let of_patient = delivery.address.kind == Kind::Chunk && delivery.receiver == name("server");
+        late.borrow_mut().extend(of_patient.then(|| delivery.clone()));
+        vec![delivery]
+    });
+    assert_eq!(study.ask_with(|ask| ask.last = true), study.sum(0..5));
+    study.net.tamper(|delivery| vec![delivery]);
+    let chunks = chunks.take();
+    assert_eq!(chunks.len(), 10);
+    chunks.into_iter().for_each(|chunk| study.net.inject(chunk));
+    study.settle();
+    assert_eq!(records(&study, &name("server"), "early/"), 0);
+}

@@ -131,3 +131,28 @@ fn values_of_an_ended_session_are_not_kept_when_they_are_offered_again() {
     study.net.offer(&p(0), &snapshot("1"), study.build.record(0)).unwrap();
     assert!(!study.net.store(&p(0)).unwrap().keys().any(|key| key.starts_with("values/")));
 }
+
+/// What was written in a session that a store cannot give back is not written again at every start, and what is no record
+/// of a message is none: it goes, and nothing is stopped by it.
+#[test]
+fn the_mail_of_a_session_that_cannot_be_read_goes_with_it() {
+    let mut study = Build { marked: 6, ..Build::new(6, 3, 1) }.start();
+    study.put(|_| {});
+    study.until(|net| net.count(Kind::Confirm) == 3);
+    let (member, state) = (study.committee()[0].clone(), format!("session/{}/state", study.session));
+    let mail = |study: &Study, who: &Name| {
+        let store = study.net.store(who).unwrap();
+        store.keys().filter(|key| key.starts_with("outbox/") || key.starts_with("early/")).count()
+    };
+    assert!(mail(&study, &member) > 0);
+    for who in [member, name("server")] {
+        study.net.kill(&who);
+        let mut store = study.net.store(&who).unwrap().clone();
+        for key in [&state, "outbox/ffffffffffffffff", "outbox/5", "early/ffffffffffffffff", "early/x"] {
+            store.insert(key.to_string(), vec![0].into());
+        }
+        study.net.restore_store(&who, store);
+        study.net.revive(&who);
+        assert_eq!(mail(&study, &who), 0, "{who}");
+    }
+}

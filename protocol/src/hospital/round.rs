@@ -465,7 +465,7 @@ impl Open {
             confirmations: opening.confirms.len() as u32,
             cohort_root: opening.fixed.cohort.root,
         })));
-        desk.out.settled.push(Settled::Opened(rules.session, round.asked.round));
+        desk.out.settled.push(Settled::Round(rules.session, round.asked.round));
         self.round = None;
         self.ended |= last;
     }

@@ -277,7 +277,11 @@ impl Session {
             let other = current.is_some_and(|round| round.asked.digest != asked.digest);
             return Err(if other { Stop::Fault(Wrong::Equivocation) } else { Stop::Useless("an old round") });
         }
+        let hospital = rules.hospital.name.clone();
         desk.out.settled.push(Settled::Round(rules.session, running.last));
+        desk.out.settled.push(Settled::Cohort(rules.session, running.last, Some(hospital)));
+        // Who asks a cohort again has it.
+        desk.out.settled.extend(asked.begin.same_as.map(|round| Settled::Cohort(rules.session, round, None)));
         running.last = asked.round;
         running.save(rules.session, desk);
         desk.out.event(Event::Round { session: rules.session, round: asked.round });
@@ -309,10 +313,10 @@ impl Session {
             running.round = None;
         }
         let (session, round) = (self.rules.session, frame.envelope.round);
-        desk.out.settled.push(match frame.envelope.kind {
-            Kind::Result => Settled::Opened(session, round),
-            _ => Settled::Round(session, round),
-        });
+        desk.out.settled.push(Settled::Round(session, round));
+        // Who says that a round was opened has its Cohort.
+        let missing = (frame.envelope.kind != Kind::Result).then(|| self.rules.hospital.name.clone());
+        desk.out.settled.push(Settled::Cohort(session, round, missing));
         self.ended |= last;
         Ok(())
     }

@@ -106,7 +106,8 @@ impl Server {
     fn take(&mut self, moment: &Moment, address: &Address, payload: &Bytes, out: &mut Effects) -> Result<(), Stop> {
         let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
         if address.kind == Kind::Chunk {
-            return take_chunk(&mut self.sessions, address, payload, &mut desk);
+            let is_over = || self.mail.is_tag_over(address.session);
+            return take_chunk(&mut self.sessions, is_over, address, payload, &mut desk);
         }
         let frame = desk::open(desk.me, address, payload)?;
         let id = if frame.envelope.kind == Kind::Announce { frame.digest } else { frame.envelope.session };
@@ -172,10 +173,15 @@ impl Server {
 /// A chunk names its session by a short form only: it belongs to the session that has a Share which names it.
 fn take_chunk(
     sessions: &mut BTreeMap<SessionId, Session>,
+    is_over: impl Fn() -> bool,
     address: &Address,
     payload: &Bytes,
     desk: &mut ServerDesk<'_>,
 ) -> Result<(), Stop> {
     let mut named = sessions.values_mut().filter(|session| address.session == session.id().into());
-    named.next().ok_or(Stop::Early)?.take_chunk(address, payload, desk)
+    match named.next() {
+        Some(session) => session.take_chunk(address, payload, desk),
+        None if is_over() => Err(Stop::Useless("the session is over")),
+        None => Err(Stop::Early),
+    }
 }

@@ -386,7 +386,10 @@ impl Running {
         round.report(rules, desk);
         let (close, ends) = (round.asked.shares_close(), round.asked.ends());
         if desk.now >= ends {
-            desk.out.settled.push(Settled::Round(rules.session, round.asked.round));
+            let (session, number, hospital) = (rules.session, round.asked.round, rules.hospital.name.clone());
+            desk.out
+                .settled
+                .extend([Settled::Round(session, number), Settled::Cohort(session, number, Some(hospital))]);
             self.round = None;
         } else if round.collecting() && desk.now < close {
             let quiet = round.news.plus_millis(round.asked.tenth());
