@@ -11,7 +11,7 @@ use crate::desk::Stop;
 use crate::error::Wrong;
 use crate::id::{Address, Digest, MessageName, Place};
 use crate::job::Job;
-use crate::places::Places;
+use crate::places::{Counted, Places};
 use crate::ring::Lanes;
 use crate::shards::Shard;
 
@@ -25,6 +25,8 @@ pub(super) struct Sharer {
     /// The digests of this server's chunks of its vector.
     chunks: Vec<Digest>,
     parts: Vec<Part>,
+    /// It is not in the cohort: what of it is in the sum comes out again.
+    out: bool,
 }
 
 impl Sharer {
@@ -53,14 +55,19 @@ pub(super) struct Gather {
     shard: Shard,
     sharers: BTreeMap<Place, Sharer>,
     /// Of whom every chunk is in the sum.
-    whole: Places,
+    whole: Counted,
     sum: Sum,
+    /// What of patients outside the cohort is in the sum and must be read again.
+    unread: Vec<Address>,
+    /// How many parts of them are being added, or are to come out of the sum.
+    leaving: usize,
 }
 
 impl Gather {
     pub(super) fn new(chunks: Chunks, shard: Shard, universe: u32) -> Self {
         let sum = Sum::new(chunks, shard);
-        Self { chunks, shard, sharers: BTreeMap::new(), whole: Places::none(universe), sum }
+        let whole = Counted::new(Places::none(universe));
+        Self { chunks, shard, sharers: BTreeMap::new(), whole, sum, unread: Vec::new(), leaving: 0 }
     }
 
     /// Takes note of a Share, which names all chunks of its vector.
@@ -76,7 +83,7 @@ impl Gather {
             return Err(if same { Stop::Useless("the share is known") } else { Stop::Fault(Wrong::Equivocation) });
         }
         let mine: Vec<Digest> = self.shard.chunks(&self.chunks).map(|chunk| chunks[chunk as usize]).collect();
-        let sharer = Sharer { share, name, parts: vec![Part::Awaited; mine.len()], chunks: mine };
+        let sharer = Sharer { share, name, parts: vec![Part::Awaited; mine.len()], chunks: mine, out: false };
         if sharer.is_whole() {
             self.whole.insert(place);
         }
@@ -93,8 +100,13 @@ impl Gather {
     }
 
     /// Of whom this server holds its whole part.
-    pub(super) fn whole(&self) -> &Places {
+    pub(super) fn whole(&self) -> &Counted {
         &self.whole
+    }
+
+    /// How many shared.
+    pub(super) fn count(&self) -> u32 {
+        self.sharers.len() as u32
     }
 
     /// A chunk was hashed: fold it into the sum while chunks still count, or take it out again.
@@ -133,8 +145,15 @@ impl Gather {
             let Some(sharer) = self.sharers.get_mut(&place) else { continue };
             let part = &mut sharer.parts[at];
             *part = match std::mem::replace(part, Part::Awaited) {
+                Part::Adding(address) if !removed && sharer.out => {
+                    self.unread.push(address.clone());
+                    Part::Removing(address)
+                }
                 Part::Adding(address) if !removed => Part::Added(address),
-                Part::Removing(_) if removed => Part::Removed,
+                Part::Removing(_) if removed => {
+                    self.leaving -= 1;
+                    Part::Removed
+                }
                 other => other,
             };
             if !removed && sharer.is_whole() {
@@ -145,31 +164,26 @@ impl Gather {
         (completed, self.sum.next(at))
     }
 
-    /// The cohort is fixed: what waits of others is not added any more.
+    /// The cohort is fixed: what waits of others is not added any more, and what was added is to come out.
     pub(super) fn keep_only(&mut self, cohort: &Places) {
-        let outside: Vec<Place> = self.sharers.keys().copied().filter(|place| !cohort.contains(*place)).collect();
-        for place in outside {
-            for at in self.sum.cancel(place) {
-                if let Some(sharer) = self.sharers.get_mut(&place) {
-                    sharer.parts[at] = Part::Removed;
+        for (place, sharer) in self.sharers.iter_mut().filter(|(place, _)| !cohort.contains(**place)) {
+            sharer.out = true;
+            for at in self.sum.cancel(*place) {
+                sharer.parts[at] = Part::Removed;
+            }
+            for part in &mut sharer.parts {
+                if let Part::Added(address) = part {
+                    self.unread.push(address.clone());
+                    *part = Part::Removing(address.clone());
                 }
+                self.leaving += usize::from(matches!(part, Part::Adding(_) | Part::Removing(_)));
             }
         }
     }
 
-    /// What must be read again, to be taken out of the sum; and whether something is still to come out or under way.
-    pub(super) fn take_out(&mut self, cohort: &Places) -> (Vec<Address>, bool) {
-        let (mut read, mut waiting) = (Vec::new(), false);
-        for (_, sharer) in self.sharers.iter_mut().filter(|(place, _)| !cohort.contains(**place)) {
-            for part in &mut sharer.parts {
-                if let Part::Added(address) = part {
-                    read.push(address.clone());
-                    *part = Part::Removing(address.clone());
-                }
-                waiting |= matches!(part, Part::Adding(_) | Part::Removing(_));
-            }
-        }
-        (read, waiting)
+    /// What must be read again now, to be taken out of the sum; and whether something is still to come out.
+    pub(super) fn take_out(&mut self) -> (Vec<Address>, bool) {
+        (std::mem::take(&mut self.unread), self.leaving > 0)
     }
 
     /// The sum, once nothing is under way; it is given away.
