@@ -19,6 +19,8 @@ pub(super) enum Part {
     Added(Address),
     /// Being read again, to be taken out.
     Removing(Address),
+    /// Read again, and being taken out: what else comes under its name changes nothing.
+    Leaving,
     /// Not in the sum any more.
     Removed,
 }

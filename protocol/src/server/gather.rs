@@ -132,9 +132,7 @@ impl Gather {
         if bytes.len() != self.chunks.bytes(chunk) {
             return Found::Nothing;
         }
-        if !remove {
-            sharer.parts[at] = Part::Adding(address);
-        }
+        sharer.parts[at] = if remove { Part::Leaving } else { Part::Adding(address) };
         Found::Change(self.sum.change(at, Change { place, bytes, remove }))
     }
 
@@ -150,7 +148,7 @@ impl Gather {
                     Part::Removing(address)
                 }
                 Part::Adding(address) if !removed => Part::Added(address),
-                Part::Removing(_) if removed => {
+                Part::Leaving if removed => {
                     self.leaving -= 1;
                     Part::Removed
                 }
@@ -189,5 +187,62 @@ impl Gather {
     /// The sum, once nothing is under way; it is given away.
     pub(super) fn take_sum(&mut self) -> Option<Vec<Lanes>> {
         self.sum.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+    use crate::id::{Kind, RoundNo, To};
+    use crate::job::Outcome;
+    use crate::kdf::chunk_digest;
+    use crate::ring::Ring;
+
+    const D: usize = 4;
+
+    /// The vector of the patient at `place`, packed, and where it stands.
+    fn vector(place: u32) -> (Address, Bytes) {
+        let address = Address {
+            session: Digest::default().into(),
+            round: RoundNo(1),
+            from: format!("patient-{place}").parse().unwrap(),
+            to: To::One("server".parse().unwrap()),
+            kind: Kind::Share,
+            name: MessageName([place as u8; 16]),
+        };
+        (address, Bytes::from(vec![place as u8; 2 * D]))
+    }
+
+    fn run(gather: &mut Gather, found: Found) {
+        let Found::Change(Some(job)) = found else { panic!("no job: {found:?}") };
+        let Outcome::Folded { at, sum } = job.run() else { panic!("no fold") };
+        assert!(gather.folded(at, sum).1.is_none());
+    }
+
+    #[test]
+    fn what_comes_twice_is_taken_out_once() {
+        let chunks = Chunks::new(Ring::new(16).unwrap(), D as u64).unwrap();
+        let mut gather = Gather::new(chunks, Shard::new(0, 1), 2);
+        for place in 0..2 {
+            let (address, bytes) = vector(place + 1);
+            let digests = [chunk_digest(&bytes)];
+            gather.expect(Place(place), Digest([place as u8; 32]), address.name, &digests).unwrap();
+            let found = gather.identified(Place(place), address, bytes.clone(), digests[0], true);
+            run(&mut gather, found);
+        }
+        gather.keep_only(&Places::of(2, [Place(0)]));
+        let (read, waiting) = gather.take_out();
+        assert_eq!((read, waiting), (vec![vector(2).0], true));
+        assert_eq!(gather.take_out(), (vec![], true));
+        let (address, bytes) = vector(2);
+        let digest = chunk_digest(&bytes);
+        let mut again = || gather.identified(Place(1), address.clone(), bytes.clone(), digest, false);
+        let (first, second) = (again(), again());
+        assert!(matches!(second, Found::Nothing), "{second:?}");
+        run(&mut gather, first);
+        assert_eq!(gather.take_out(), (vec![], false));
+        let ring = chunks.ring();
+        assert_eq!(gather.take_sum().unwrap()[0].pack(ring), vector(1).1);
     }
 }
