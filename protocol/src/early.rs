@@ -22,6 +22,8 @@ pub(crate) struct Early {
     /// The number of the next one: never one that was in use since the start.
     next: u64,
     by_sender: BTreeMap<Name, Load>,
+    /// Those of a kind that hospital or server send.
+    leading: BTreeSet<u64>,
     bytes: usize,
 }
 
@@ -88,12 +90,16 @@ impl Early {
         load.bytes += payload.len();
         self.bytes += payload.len();
         self.next = self.next.max(number + 1);
+        if leads(address.kind) {
+            self.leading.insert(number);
+        }
         self.messages.insert(number, (address, payload));
     }
 
     fn remove(&mut self, number: u64, out: &mut Effects) {
         let Some((address, payload)) = self.messages.remove(&number) else { return };
         out.forget(key(number));
+        self.leading.remove(&number);
         self.bytes -= payload.len();
         if let Some(load) = self.by_sender.get_mut(&address.from) {
             load.bytes -= payload.len();
@@ -108,12 +114,17 @@ impl Early {
     /// that many send, only its sender's and what hospital and server sent. So what one party floods is not looked at
     /// again for every message of the others.
     fn waiting_for(&self, taken: &Address) -> Vec<(u64, Address, Bytes)> {
-        let waits = |address: &Address| {
-            let related = leads(taken.kind) || leads(address.kind) || address.from == taken.from;
-            address.session == taken.session && related
+        let of_sender = self.by_sender.get(&taken.from).map(|load| &load.messages);
+        let numbers: Vec<u64> = match of_sender {
+            _ if leads(taken.kind) => self.messages.keys().copied().collect(),
+            Some(of_sender) => of_sender.union(&self.leading).copied().collect(),
+            None => self.leading.iter().copied().collect(),
         };
-        let waiting = self.messages.iter().filter(|(_, (address, _))| waits(address));
-        waiting.map(|(number, (address, payload))| (*number, address.clone(), payload.clone())).collect()
+        let waiting = numbers.into_iter().filter_map(|number| {
+            let (address, payload) = self.messages.get(&number)?;
+            (address.session == taken.session).then(|| (number, address.clone(), payload.clone()))
+        });
+        waiting.collect()
     }
 
     /// Forgets what belongs to a session.

@@ -47,7 +47,7 @@ impl Authority for Registry {
     fn identify(&self, chain: &Chain, _dates: Dates) -> Result<Identity, String> {
         let parties = self.0.lock().map_err(|_| "the registry is poisoned".to_string())?;
         let known = match chain.0.as_slice() {
-            [one] => parties.values().find(|identity| identity.name.as_str().as_bytes() == one.as_slice()),
+            [one] => std::str::from_utf8(one).ok().and_then(|name| parties.get(&name.parse::<Name>().ok()?)),
             _ => None,
         };
         known.cloned().ok_or_else(|| "not registered in this study".to_string())

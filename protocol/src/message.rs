@@ -201,7 +201,11 @@ pub struct Held {
     pub faults: Vec<Place>,
 }
 
-/// first server -> members, servers, hospital: who is in the sum. Attached for the hospital: [`CohortShares`].
+/// After so many patients a Held is written at once, whatever its batch waits for: it must fit a message.
+pub(crate) const MOST_HELD: usize = 4096;
+
+/// first server -> members, servers, hospital: who is in the sum. Attached for the hospital: a [`CohortShares`]; where it
+/// takes several, the same `m` goes to it once with each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cohort {
@@ -211,8 +215,20 @@ pub struct Cohort {
     pub root: Digest,
 }
 
-/// What the hospital gets with a Cohort: digest and board name of each Share, by ascending place.
-pub type CohortShares = Vec<(Digest, MessageName)>;
+/// What the hospital gets with a Cohort: a piece of the list of its Shares, by ascending place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CohortShares {
+    /// Which piece, from 0; each but the last has [`CohortShares::MOST`] Shares.
+    pub piece: u32,
+    /// Digest and board name of each Share.
+    pub shares: Vec<(Digest, MessageName)>,
+}
+
+impl CohortShares {
+    /// The most Shares of a piece: with the largest `m` it fits a message.
+    pub const MOST: usize = 8192;
+}
 
 /// The leaf of the cohort's Merkle tree for one patient.
 pub(crate) fn cohort_leaf(place: Place, share: Digest) -> Digest {

@@ -90,6 +90,41 @@ impl Places {
     }
 }
 
+/// A set that knows how many are in it: what is asked after every message must not count them anew.
+#[derive(Clone, Debug)]
+pub(crate) struct Counted {
+    places: Places,
+    len: u32,
+}
+
+impl Counted {
+    pub(crate) fn new(places: Places) -> Self {
+        Self { len: places.len(), places }
+    }
+
+    pub(crate) fn insert(&mut self, place: Place) {
+        if place.0 < self.places.count && !self.places.contains(place) {
+            self.places.insert(place);
+            self.len += 1;
+        }
+    }
+
+    pub(crate) fn remove(&mut self, place: Place) {
+        if self.places.contains(place) {
+            self.places.remove(place);
+            self.len -= 1;
+        }
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    pub(crate) fn places(&self) -> &Places {
+        &self.places
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +145,15 @@ mod tests {
             let expected: Vec<_> = members.into_iter().filter(|m| *m < count).map(Place).collect();
             prop_assert_eq!(set.iter().collect::<Vec<_>>(), expected);
             prop_assert!(set.fits(count));
+        }
+
+        #[test]
+        fn the_count_follows_the_set(count in 1u32..70, steps in proptest::collection::vec((0u32..80, 0u8..2), 0..60)) {
+            let mut set = Counted::new(Places::of(count, [Place(0), Place(count - 1)]));
+            for (place, add) in steps {
+                if add == 1 { set.insert(Place(place)) } else { set.remove(Place(place)) }
+                prop_assert_eq!(set.len(), set.places().len());
+            }
         }
 
         #[test]

@@ -10,8 +10,9 @@ use crate::session::SECONDS;
 use crate::sharing::{Sharing, default_min_cohort};
 use crate::task::Question;
 
-/// The most patients of a session: what is said of all of them at once must fit a message.
-pub const MOST_PATIENTS: u32 = 10_000;
+/// The most patients of a session. A Cohort has a bit for each, and stands whole in the Result, whose signed part is at
+/// most 512 KiB.
+pub const MOST_PATIENTS: u32 = 1_000_000;
 
 /// The most servers of a session.
 pub const MOST_SERVERS: usize = 16;

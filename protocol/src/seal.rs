@@ -67,7 +67,7 @@ pub enum SealError {
 /// The public key that others seal to: X-Wing (X25519 and ML-KEM-768), 1216 bytes.
 ///
 /// Decoding refuses bytes that are no valid key.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "ByteBuf", into = "ByteBuf")]
 pub struct SealKey(Vec<u8>);
 

@@ -1,5 +1,6 @@
 //! The hospital: opens sessions, asks questions and reconstructs the answers.
 
+mod listed;
 mod round;
 mod session;
 mod sums;

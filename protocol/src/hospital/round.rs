@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::listed::Listed;
 use super::session::{Begun, Open, Past};
 use super::sums::{Incoming, MaskSums, Masked};
 use super::{HospitalDesk, Ticket, Work};
 use crate::desk::{Me, Pen, Stop, rule};
 use crate::error::{AbortReason, Fault, Wrong};
-use crate::id::{Address, Digest, Kind, Name, RoundNo, SessionId, Time, To};
+use crate::id::{Address, Kind, Name, RoundNo, SessionId, Time, To};
 use crate::job::{Job, Outcome};
-use crate::merkle;
-use crate::message::{self, Abort, CohortShares, MaskSum, MaskedSum, Receipt, Refuse, cohort_leaf};
+use crate::message::{self, Abort, MaskSum, MaskedSum, Receipt, Refuse};
 use crate::outbox::Settled;
 use crate::seal::SealSecret;
 use crate::secret::Root;
@@ -62,13 +62,15 @@ pub(super) struct Round {
     /// Until when it waits for more Confirms than q, once q are here.
     patience: Option<Time>,
     masked: Masked,
+    listed: Listed,
     stage: Stage,
 }
 
 impl Round {
     pub(super) fn new(asked: Asked, root: Root, secret: Arc<SealSecret>, last: bool, servers: usize) -> Self {
         let (confirms, refusals, masked) = (BTreeMap::new(), BTreeMap::new(), Masked::new(servers));
-        Self { asked, root, secret, last, confirms, refusals, patience: None, masked, stage: Stage::Asking }
+        let (listed, stage) = (Listed::default(), Stage::Asking);
+        Self { asked, root, secret, last, confirms, refusals, patience: None, masked, listed, stage }
     }
 
     fn pen<'a>(&'a self, session: SessionId, me: &'a Me) -> Pen<'a> {
@@ -221,7 +223,10 @@ impl Open {
             let same = known.digest == fixed.digest;
             return Err(if same { Stop::Useless("the cohort is known") } else { Stop::Fault(Wrong::Equivocation) });
         }
-        check_cohort(&fixed, &frame.attachment, rules)?;
+        check_size(&fixed, rules)?;
+        if !round.listed.take(&fixed, &frame.attachment)? {
+            return Ok(());
+        }
         let (number, snapshot) = (round.asked.round, round.asked.begin.snapshot.clone());
         let places = fixed.cohort.places.clone();
         desk.out.event(Event::Cohort { round: number, count: places.len() });
@@ -230,12 +235,13 @@ impl Open {
         Ok(())
     }
 
-    /// The Cohort of a round that is over: members may have confirmed it, so it is what must be asked again.
+    /// The Cohort of a round that is over: members may have confirmed it, so it is what must be asked again. Its Shares
+    /// are not needed any more, so the first piece of their list will do.
     fn on_late_cohort(&mut self, frame: &Frame, rules: &Rules, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
         let begun = self.begun.iter().find(|begun| begun.round == frame.envelope.round);
         let Begun { round, begin, snapshot } = begun.ok_or(Stop::Useless("a message of another round"))?.clone();
         let fixed = Fixed::read(frame, &self.lineup, begin)?;
-        check_cohort(&fixed, &frame.attachment, rules)?;
+        check_size(&fixed, rules)?;
         self.remember(Past { round, snapshot, places: fixed.cohort.places }, rules, desk);
         Ok(())
     }
@@ -514,16 +520,8 @@ impl Open {
     }
 }
 
-/// Checks that the cohort is large enough and that the Shares listed are those that it commits to.
-fn check_cohort(fixed: &Fixed, attachment: &[u8], rules: &Rules) -> Result<(), Stop> {
-    if fixed.cohort.places.len() < rules.announce.min_cohort {
-        return Err(rule("a cohort below the minimum"));
-    }
-    let shares: CohortShares = wire::decode(attachment, "cohort shares")?;
-    let leaves: Vec<Digest> =
-        fixed.places().zip(&shares).map(|(place, (share, _))| cohort_leaf(place, *share)).collect();
-    if shares.len() != fixed.cohort.places.len() as usize || merkle::root(&leaves) != fixed.cohort.root {
-        return Err(rule("the Shares listed are not those that the Cohort commits to"));
-    }
-    Ok(())
+/// Checks that the cohort is large enough.
+fn check_size(fixed: &Fixed, rules: &Rules) -> Result<(), Stop> {
+    let large = fixed.cohort.places.len() >= rules.announce.min_cohort;
+    if large { Ok(()) } else { Err(rule("a cohort below the minimum")) }
 }

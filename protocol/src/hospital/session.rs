@@ -489,14 +489,14 @@ impl Open {
             words.push(format!(
                 "snapshot `{snapshot}` of {} belongs to session {short}: a snapshot goes into one session only. Ask there \
                  again (--session {short}), or ask for the next snapshot once they offer one (--snapshot)",
-                list(names)
+                first_of(names)
             ));
         }
         if !policy.is_empty() {
             words.push(format!(
                 "{} declined by their own policy: no data under snapshot `{snapshot}`, or a question that their schema or \
                  policy does not allow; their own agents say which",
-                list(&policy)
+                first_of(&policy)
             ));
         }
         words.join(". ")

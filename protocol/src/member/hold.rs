@@ -6,7 +6,7 @@ use super::{Member, MemberDesk, Place, Stage, release};
 use crate::desk::{Stop, rule};
 use crate::error::Wrong;
 use crate::id::{Digest, Kind, Time, To};
-use crate::message::{Held, Share, ShareCore};
+use crate::message::{Held, MOST_HELD, Share, ShareCore};
 use crate::seal::{self, BoxContext};
 use crate::secret::{ChainKey, Seed, StreamKey};
 use crate::session::{Asked, Rules};
@@ -160,8 +160,9 @@ impl Member {
             Err(other) => return Err(other),
         };
         let all = holdings.held.len() + holdings.faults.len() == self.lineup.count as usize;
+        let full = holdings.unreported.len() + holdings.unreported_faults.len() >= MOST_HELD;
         let due = *holdings.due.get_or_insert(desk.now.plus_millis(BATCH_MILLIS));
-        if all || desk.now >= due {
+        if all || full || desk.now >= due {
             self.report_held(rules, desk);
         }
         verdict

@@ -13,7 +13,7 @@ pub(super) struct Choice<'a> {
     /// Who may be in and whose whole vector the server has.
     pub(super) folded: &'a Places,
     /// Whose seeds each member holds, by seat.
-    pub(super) held: &'a [Places],
+    pub(super) held: &'a [&'a Places],
 }
 
 impl Choice<'_> {
@@ -65,7 +65,8 @@ mod tests {
 
     fn best(held: &[Places], min_cohort: u32, exact: Option<&Places>) -> Option<Places> {
         let sharing = Sharing::new(held.len() as u8, 1).unwrap();
-        Choice { sharing, min_cohort, exact, folded: &Places::all(20), held }.best()
+        let held: Vec<&Places> = held.iter().collect();
+        Choice { sharing, min_cohort, exact, folded: &Places::all(20), held: &held }.best()
     }
 
     #[test]

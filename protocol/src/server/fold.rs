@@ -18,9 +18,9 @@ pub(super) enum Part {
     /// In the sum; the address finds it on the board again.
     Added(Address),
     /// Being read again, to be taken out.
-    Reading(Address),
-    /// Being taken out: what comes now, read or delivered once more, would be taken out twice.
-    Removing,
+    Removing(Address),
+    /// Read again, and being taken out: what else comes under its name changes nothing.
+    Leaving,
     /// Not in the sum any more.
     Removed,
 }

@@ -11,7 +11,7 @@ use crate::desk::Stop;
 use crate::error::Wrong;
 use crate::id::{Address, Digest, MessageName, Place};
 use crate::job::Job;
-use crate::places::Places;
+use crate::places::{Counted, Places};
 use crate::ring::Lanes;
 use crate::shards::Shard;
 
@@ -25,6 +25,8 @@ pub(super) struct Sharer {
     /// The digests of this server's chunks of its vector.
     chunks: Vec<Digest>,
     parts: Vec<Part>,
+    /// It is not in the cohort: what of it is in the sum comes out again.
+    out: bool,
 }
 
 impl Sharer {
@@ -53,14 +55,19 @@ pub(super) struct Gather {
     shard: Shard,
     sharers: BTreeMap<Place, Sharer>,
     /// Of whom every chunk is in the sum.
-    whole: Places,
+    whole: Counted,
     sum: Sum,
+    /// What of patients outside the cohort is in the sum and must be read again.
+    unread: Vec<Address>,
+    /// How many parts of them are being added, or are to come out of the sum.
+    leaving: usize,
 }
 
 impl Gather {
     pub(super) fn new(chunks: Chunks, shard: Shard, universe: u32) -> Self {
         let sum = Sum::new(chunks, shard);
-        Self { chunks, shard, sharers: BTreeMap::new(), whole: Places::none(universe), sum }
+        let whole = Counted::new(Places::none(universe));
+        Self { chunks, shard, sharers: BTreeMap::new(), whole, sum, unread: Vec::new(), leaving: 0 }
     }
 
     /// Takes note of a Share, which names all chunks of its vector.
@@ -76,7 +83,7 @@ impl Gather {
             return Err(if same { Stop::Useless("the share is known") } else { Stop::Fault(Wrong::Equivocation) });
         }
         let mine: Vec<Digest> = self.shard.chunks(&self.chunks).map(|chunk| chunks[chunk as usize]).collect();
-        let sharer = Sharer { share, name, parts: vec![Part::Awaited; mine.len()], chunks: mine };
+        let sharer = Sharer { share, name, parts: vec![Part::Awaited; mine.len()], chunks: mine, out: false };
         if sharer.is_whole() {
             self.whole.insert(place);
         }
@@ -93,8 +100,13 @@ impl Gather {
     }
 
     /// Of whom this server holds its whole part.
-    pub(super) fn whole(&self) -> &Places {
+    pub(super) fn whole(&self) -> &Counted {
         &self.whole
+    }
+
+    /// How many shared.
+    pub(super) fn count(&self) -> u32 {
+        self.sharers.len() as u32
     }
 
     /// A chunk was hashed: fold it into the sum while chunks still count, or take it out again.
@@ -108,19 +120,19 @@ impl Gather {
     ) -> Found {
         let Some(sharer) = self.sharers.get_mut(&place) else { return Found::Nothing };
         let Some(at) = sharer.chunks.iter().position(|known| *known == digest) else {
-            let lost = sharer.parts.contains(&Part::Reading(address));
+            let lost = sharer.parts.contains(&Part::Removing(address));
             return if lost { Found::Lost } else { Found::Unnamed };
         };
         let chunk = self.shard.chunks(&self.chunks).nth(at).unwrap_or_default();
         let remove = match &sharer.parts[at] {
             Part::Awaited if counts => false,
-            Part::Reading(_) => true,
+            Part::Removing(_) => true,
             _ => return Found::Nothing,
         };
         if bytes.len() != self.chunks.bytes(chunk) {
             return Found::Nothing;
         }
-        sharer.parts[at] = if remove { Part::Removing } else { Part::Adding(address) };
+        sharer.parts[at] = if remove { Part::Leaving } else { Part::Adding(address) };
         Found::Change(self.sum.change(at, Change { place, bytes, remove }))
     }
 
@@ -131,8 +143,15 @@ impl Gather {
             let Some(sharer) = self.sharers.get_mut(&place) else { continue };
             let part = &mut sharer.parts[at];
             *part = match std::mem::replace(part, Part::Awaited) {
+                Part::Adding(address) if !removed && sharer.out => {
+                    self.unread.push(address.clone());
+                    Part::Removing(address)
+                }
                 Part::Adding(address) if !removed => Part::Added(address),
-                Part::Removing if removed => Part::Removed,
+                Part::Leaving if removed => {
+                    self.leaving -= 1;
+                    Part::Removed
+                }
                 other => other,
             };
             if !removed && sharer.is_whole() {
@@ -143,31 +162,26 @@ impl Gather {
         (completed, self.sum.next(at))
     }
 
-    /// The cohort is fixed: what waits of others is not added any more.
+    /// The cohort is fixed: what waits of others is not added any more, and what was added is to come out.
     pub(super) fn keep_only(&mut self, cohort: &Places) {
-        let outside: Vec<Place> = self.sharers.keys().copied().filter(|place| !cohort.contains(*place)).collect();
-        for place in outside {
-            for at in self.sum.cancel(place) {
-                if let Some(sharer) = self.sharers.get_mut(&place) {
-                    sharer.parts[at] = Part::Removed;
+        for (place, sharer) in self.sharers.iter_mut().filter(|(place, _)| !cohort.contains(**place)) {
+            sharer.out = true;
+            for at in self.sum.cancel(*place) {
+                sharer.parts[at] = Part::Removed;
+            }
+            for part in &mut sharer.parts {
+                if let Part::Added(address) = part {
+                    self.unread.push(address.clone());
+                    *part = Part::Removing(address.clone());
                 }
+                self.leaving += usize::from(matches!(part, Part::Adding(_) | Part::Removing(_)));
             }
         }
     }
 
-    /// What must be read again, to be taken out of the sum; and whether something is still to come out or under way.
-    pub(super) fn take_out(&mut self, cohort: &Places) -> (Vec<Address>, bool) {
-        let (mut read, mut waiting) = (Vec::new(), false);
-        for (_, sharer) in self.sharers.iter_mut().filter(|(place, _)| !cohort.contains(**place)) {
-            for part in &mut sharer.parts {
-                if let Part::Added(address) = part {
-                    read.push(address.clone());
-                    *part = Part::Reading(address.clone());
-                }
-                waiting |= matches!(part, Part::Adding(_) | Part::Reading(_) | Part::Removing);
-            }
-        }
-        (read, waiting)
+    /// What must be read again now, to be taken out of the sum; and whether something is still to come out.
+    pub(super) fn take_out(&mut self) -> (Vec<Address>, bool) {
+        (std::mem::take(&mut self.unread), self.leaving > 0)
     }
 
     /// The sum, once nothing is under way; it is given away.
@@ -180,40 +194,55 @@ impl Gather {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
-    use crate::id::{Kind, RoundNo, SessionTag, To};
+    use crate::id::{Kind, RoundNo, To};
     use crate::job::Outcome;
-    use crate::kdf;
+    use crate::kdf::chunk_digest;
     use crate::ring::Ring;
 
-    /// What a board does that starts again while vectors are read: it delivers them once more, under the same names.
-    #[test]
-    fn a_chunk_that_comes_twice_while_it_is_taken_out_is_taken_out_once() {
-        let ring = Ring::new(16).unwrap();
-        let bytes = Bytes::from(Lanes::from_i64(ring, &[1, 2, 3]).unwrap().pack(ring));
-        let digest = kdf::chunk_digest(&bytes);
-        let mut gather = Gather::new(Chunks::new(ring, 3).unwrap(), Shard::new(0, 1), 1);
-        gather.expect(Place(0), Digest([1; 32]), MessageName([0; 16]), &[digest]).unwrap();
-        let come = |gather: &mut Gather| gather.identified(Place(0), address(), bytes.clone(), digest, true);
-        let fold = |gather: &mut Gather, found: Found| {
-            let Found::Change(Some(job)) = found else { panic!("{found:?} is no job") };
-            let Outcome::Folded { at, sum } = job.run() else { panic!("the job does not fold") };
-            assert!(gather.folded(at, sum).1.is_none(), "nothing else waits");
-        };
+    const D: usize = 4;
 
-        let added = come(&mut gather);
-        fold(&mut gather, added);
-        assert_eq!(gather.take_out(&Places::none(1)), (vec![address()], true));
-        let removed = come(&mut gather);
-        assert!(matches!(come(&mut gather), Found::Nothing));
-        fold(&mut gather, removed);
-        assert!(matches!(come(&mut gather), Found::Nothing));
-        assert_eq!(gather.take_out(&Places::none(1)), (vec![], false));
-        assert_eq!(gather.take_sum().unwrap()[0].to_i64(ring), [0, 0, 0]);
+    /// The vector of the patient at `place`, packed, and where it stands.
+    fn vector(place: u32) -> (Address, Bytes) {
+        let address = Address {
+            session: Digest::default().into(),
+            round: RoundNo(1),
+            from: format!("patient-{place}").parse().unwrap(),
+            to: To::One("server".parse().unwrap()),
+            kind: Kind::Share,
+            name: MessageName([place as u8; 16]),
+        };
+        (address, Bytes::from(vec![place as u8; 2 * D]))
     }
 
-    fn address() -> Address {
-        let (from, to) = ("p00".parse().unwrap(), To::One("server".parse().unwrap()));
-        let (session, name) = (SessionTag([0; 16]), MessageName([1; 16]));
-        Address { session, round: RoundNo(1), from, to, kind: Kind::Chunk, name }
+    fn run(gather: &mut Gather, found: Found) {
+        let Found::Change(Some(job)) = found else { panic!("no job: {found:?}") };
+        let Outcome::Folded { at, sum } = job.run() else { panic!("no fold") };
+        assert!(gather.folded(at, sum).1.is_none());
+    }
+
+    #[test]
+    fn what_comes_twice_is_taken_out_once() {
+        let chunks = Chunks::new(Ring::new(16).unwrap(), D as u64).unwrap();
+        let mut gather = Gather::new(chunks, Shard::new(0, 1), 2);
+        for place in 0..2 {
+            let (address, bytes) = vector(place + 1);
+            let digests = [chunk_digest(&bytes)];
+            gather.expect(Place(place), Digest([place as u8; 32]), address.name, &digests).unwrap();
+            let found = gather.identified(Place(place), address, bytes.clone(), digests[0], true);
+            run(&mut gather, found);
+        }
+        gather.keep_only(&Places::of(2, [Place(0)]));
+        let (read, waiting) = gather.take_out();
+        assert_eq!((read, waiting), (vec![vector(2).0], true));
+        assert_eq!(gather.take_out(), (vec![], true));
+        let (address, bytes) = vector(2);
+        let digest = chunk_digest(&bytes);
+        let mut again = || gather.identified(Place(1), address.clone(), bytes.clone(), digest, false);
+        let (first, second) = (again(), again());
+        assert!(matches!(second, Found::Nothing), "{second:?}");
+        run(&mut gather, first);
+        assert_eq!(gather.take_out(), (vec![], false));
+        let ring = chunks.ring();
+        assert_eq!(gather.take_sum().unwrap()[0].pack(ring), vector(1).1);
     }
 }

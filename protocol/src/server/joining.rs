@@ -1,6 +1,6 @@
 //! One session of the server: Joins until they close, then the Roster, then round by round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,7 @@ use crate::message::{Abort, List, PlaceProof, Receipt, Refuse, Roster};
 use crate::outbox::Settled;
 use crate::places::Places;
 use crate::records::{Records, session_key};
+use crate::seal::SealKey;
 use crate::secret::SessionRandomness;
 use crate::session::{Asked, Joined, Lineup, Rules, read_list, store_list};
 use crate::step::Event;
@@ -27,7 +28,12 @@ const PIECE: usize = 512 << 10;
 #[derive(Debug)]
 enum Stage {
     /// Joins are open; the other servers say who they are.
-    Joining { joins: BTreeMap<Name, Joined>, servers: BTreeMap<Name, Chain>, closes: Time },
+    Joining {
+        joins: BTreeMap<Name, Joined>,
+        seal_keys: BTreeSet<SealKey>,
+        servers: BTreeMap<Name, Chain>,
+        closes: Time,
+    },
     /// This is not the first server: it follows the one that is.
     Following(Following),
     /// Joins closed with too few; the hospital aborts.
@@ -90,7 +96,10 @@ impl Session {
         desk.out.event(Event::Session(rules.session));
         let closes = desk.now.plus_seconds(rules.announce.join_seconds);
         let stage = match rules.server_index(&desk.me.name) {
-            Some(0) => Stage::Joining { joins: BTreeMap::new(), servers: BTreeMap::new(), closes },
+            Some(0) => {
+                let (joins, seal_keys, servers) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+                Stage::Joining { joins, seal_keys, servers, closes }
+            }
             _ => Stage::Following(Following::Joined),
         };
         let session = Self { randomness, stage, ended: false, rules };
@@ -129,7 +138,7 @@ impl Session {
     }
 
     fn on_join(&mut self, frame: &Frame, desk: &mut ServerDesk<'_>) -> Result<(), Stop> {
-        let Stage::Joining { joins, servers, .. } = &mut self.stage else {
+        let Stage::Joining { joins, seal_keys, servers, .. } = &mut self.stage else {
             return Err(Stop::Useless("joins are closed"));
         };
         if self.rules.announce.servers.contains(&frame.envelope.from) {
@@ -148,7 +157,7 @@ impl Session {
             // Another server is still to come: a Roster of more than were expected would be none.
             return Err(Stop::Useless("as many joined as are expected"));
         }
-        if joined.seal_key.is_some() && joins.values().any(|known| known.seal_key == joined.seal_key) {
+        if joined.seal_key.as_ref().is_some_and(|key| !seal_keys.insert(key.clone())) {
             // Which of the two copied the other's key cannot be told.
             return Err(Stop::Useless("a join with the seal key of another"));
         }
@@ -169,7 +178,7 @@ impl Session {
     /// Once all who are expected joined, or time is up, and all servers said who they are: makes the Roster of all who
     /// joined, or tells the hospital that they are too few.
     fn close_joins(&mut self, desk: &mut ServerDesk<'_>) {
-        let Stage::Joining { joins, servers, closes } = &mut self.stage else { return };
+        let Stage::Joining { joins, servers, closes, .. } = &mut self.stage else { return };
         let complete = joins.len() >= self.rules.announce.expect as usize || desk.now >= *closes;
         if !complete || servers.len() + 1 < self.rules.announce.servers.len() {
             return;
@@ -394,7 +403,8 @@ impl Session {
             }
             (0, false) => {
                 let (joins, servers) = restore_joins(&rules, me, store);
-                Stage::Joining { joins, servers, closes: now.plus_seconds(rules.announce.join_seconds) }
+                let seal_keys = joins.values().filter_map(|joined| joined.seal_key.clone()).collect();
+                Stage::Joining { joins, seal_keys, servers, closes: now.plus_seconds(rules.announce.join_seconds) }
             }
             (_, false) => Stage::Following(Following::restore(&rules, me, store)?),
         };

@@ -9,10 +9,10 @@ use super::joining::Past;
 use super::votes::Votes;
 use crate::desk::{Pen, Stop};
 use crate::error::Wrong;
-use crate::id::{Digest, Kind, Place, Time, To};
+use crate::id::{Digest, Kind, MessageName, Place, Time, To};
 use crate::merkle;
 use crate::message::{Cohort, CohortShares, Decline, Held, Refuse, cohort_leaf};
-use crate::places::Places;
+use crate::places::{Counted, Places};
 use crate::session::{Asked, Lineup, Rules};
 use crate::step::Event;
 use crate::wire::{self, Frame, Signed};
@@ -20,12 +20,18 @@ use crate::wire::{self, Frame, Signed};
 /// The most patients that a Refuse names as missing.
 const MOST_NAMED: usize = 64;
 
+/// The most patients whose Decline a Refuse repeats, so that it fits a message.
+const MOST_DECLINED: usize = 8192;
+
 /// What the first server knows of the others.
 #[derive(Debug)]
 pub(super) struct Lead {
     /// Who may be in the cohort: with `same_as` that cohort, else who was in none over this snapshot.
-    allowed: Places,
+    allowed: Counted,
+    /// Those of them that can still be.
+    eligible: Counted,
     declined: BTreeMap<Place, Decline>,
+    quorum: usize,
     /// By seat.
     members: Votes,
     /// By their order in the Announce, without the first.
@@ -56,9 +62,12 @@ pub(super) struct Standing<'a> {
 impl Lead {
     pub(super) fn new(asked: &Asked, rules: &Rules, lineup: &Lineup, past: &[Past]) -> Self {
         let (committee, others) = (rules.announce.sharing.committee(), rules.announce.servers.len() - 1);
+        let allowed = Counted::new(allowed(asked, lineup.count, past));
         Self {
-            allowed: allowed(asked, lineup.count, past),
+            eligible: allowed.clone(),
+            allowed,
             declined: BTreeMap::new(),
+            quorum: rules.announce.sharing.quorum().into(),
             members: Votes::new(usize::from(committee), lineup.count),
             servers: Votes::new(others, lineup.count),
         }
@@ -66,7 +75,7 @@ impl Lead {
 
     /// Whether `place` can be in this round's cohort.
     pub(super) fn allows(&self, place: Place) -> bool {
-        self.allowed.contains(place)
+        self.allowed.places().contains(place)
     }
 
     /// The Share of `place` is here.
@@ -78,6 +87,7 @@ impl Lead {
     pub(super) fn on_decline(&mut self, frame: &Frame, place: Place) -> Result<(), Stop> {
         let decline: Decline = frame.envelope.body()?;
         self.declined.entry(place).or_insert(decline);
+        self.eligible.remove(place);
         Ok(())
     }
 
@@ -89,7 +99,13 @@ impl Lead {
         if let Some(seat) = lineup.seat_of(from) {
             let seat = usize::from(seat);
             frame.verify(&lineup.seats[seat].identity)?;
-            return self.members.report(seat, held, share);
+            let faults = !held.faults.is_empty();
+            self.members.report(seat, held, share)?;
+            if faults {
+                // Without q members that hold its seeds, a patient can be in no cohort.
+                self.members.lost(self.quorum).for_each(|place| self.eligible.remove(place));
+            }
+            return Ok(());
         }
         let server = lineup.servers.iter().position(|server| server.name == *from).filter(|index| *index > 0);
         let server = server.ok_or(Wrong::NotItsRole)?;
@@ -97,39 +113,37 @@ impl Lead {
         self.servers.report(server - 1, held, share)
     }
 
-    /// Those that can still be in the cohort.
-    fn eligible(&self, quorum: u8) -> Places {
-        let mut eligible = self.allowed.clone();
-        self.declined.keys().for_each(|place| eligible.remove(*place));
-        // Without q members that hold its seeds, a patient can be in no cohort.
-        self.members.lost(quorum.into()).for_each(|place| eligible.remove(place));
-        eligible
+    /// No cohort that all hold can be larger.
+    fn bound(&self, gather: &Gather) -> u32 {
+        gather.whole().len().min(self.members.fewest()).min(self.servers.fewest())
     }
 
     /// Fixes the cohort if it is time to, or refuses if there can be none.
     pub(super) fn decide(&self, standing: &Standing<'_>) -> Verdict {
         let Standing { asked, rules, gather, news, now } = *standing;
-        let eligible = self.eligible(rules.announce.sharing.quorum());
-        let exact = asked.begin.same_as.map(|_| &self.allowed);
-        let needed = exact.map_or(rules.announce.min_cohort, |exact| exact.len().max(rules.announce.min_cohort));
+        let eligible = &self.eligible;
+        let exact = asked.begin.same_as.map(|_| self.allowed.places());
+        let needed = if exact.is_some() { self.allowed.len() } else { 0 }.max(rules.announce.min_cohort);
         let late = now >= asked.shares_close();
         let quiet = now >= news.plus_millis(asked.tenth());
         if eligible.len() < needed {
             // The refusal says who declined: so it waits for those who have not answered yet, but not for long.
-            let over = late || quiet || eligible.iter().all(|place| gather.sharer(place).is_some());
+            let over = late || quiet || self.all_shared(gather);
             return if over { self.refuse(eligible.len(), needed, late, gather) } else { Verdict::Wait };
         }
         let enough = match exact {
-            Some(exact) => exact.len(),
+            Some(_) => self.allowed.len(),
             None => asked.begin.enough.map_or(eligible.len(), |enough| enough.min(eligible.len())),
         };
-        let folded =
-            self.servers.agreed().iter().fold(gather.whole().intersect(&eligible), |all, one| all.intersect(one));
-        if !late && !quiet && folded.len() < enough.max(needed) {
+        // This is asked after every message: while too few are held by all, nothing is walked.
+        if !late && !quiet && self.bound(gather) < enough.max(needed) {
             return Verdict::Wait;
         }
+        let whole = gather.whole().places().intersect(eligible.places());
+        let folded = self.servers.agreed().into_iter().fold(whole, |all, one| all.intersect(one));
         let held = self.members.agreed();
-        let choice = Choice { sharing: rules.announce.sharing, min_cohort: needed, exact, folded: &folded, held };
+        let choice =
+            Choice { sharing: rules.announce.sharing, min_cohort: needed, exact, folded: &folded, held: &held };
         let all = choice.held_by_all();
         if all.len() >= enough.max(needed) {
             return Verdict::Fix(all);
@@ -148,11 +162,17 @@ impl Lead {
         }
     }
 
+    /// Whether everybody who can be in the cohort has shared.
+    fn all_shared(&self, gather: &Gather) -> bool {
+        let eligible = &self.eligible;
+        gather.count() >= eligible.len() && eligible.places().iter().all(|place| gather.sharer(place).is_some())
+    }
+
     /// Says how many are missing; where time ran out, also who said nothing.
     fn refuse(&self, shared: u32, needed: u32, late: bool, gather: &Gather) -> Verdict {
-        let declined = self.declined.iter().map(|(place, decline)| (*place, *decline)).collect();
+        let declined = self.declined.iter().map(|(place, decline)| (*place, *decline)).take(MOST_DECLINED).collect();
         let answered = |place: Place| gather.sharer(place).is_some() || self.declined.contains_key(&place);
-        let missing = self.allowed.iter().filter(|place| late && !answered(*place)).take(MOST_NAMED).collect();
+        let missing = self.allowed.places().iter().filter(|place| late && !answered(*place)).take(MOST_NAMED).collect();
         let silent = self.members.silent().filter(|_| late && !gather.is_empty()).map(|seat| seat as u8).collect();
         Verdict::Refuse(Refuse::TooFewShared { shared, needed, declined, missing, silent })
     }
@@ -169,7 +189,7 @@ pub(super) fn write_cohort(
     desk: &mut ServerDesk<'_>,
 ) -> Signed {
     let sharers = cohort.iter().filter_map(|place| Some((place, gather.sharer(place)?)));
-    let (leaves, shares): (Vec<Digest>, CohortShares) =
+    let (leaves, shares): (Vec<Digest>, Vec<(Digest, MessageName)>) =
         sharers.map(|(place, sharer)| (cohort_leaf(place, sharer.share), (sharer.share, sharer.name))).unzip();
     let body = Cohort { places: cohort.clone(), root: merkle::root(&leaves) };
     let signed = pen.sign(Kind::Cohort, To::All, asked.digest, &body);
@@ -178,7 +198,10 @@ pub(super) fn write_cohort(
         desk.out.send.push(pen.post(Kind::Cohort, &signed, To::One(receiver.clone()), &[]));
     }
     let hospital = To::One(rules.hospital.name.clone());
-    desk.out.send.push(pen.post(Kind::Cohort, &signed, hospital, &wire::encode(&shares)));
+    for (piece, shares) in (0u32..).zip(shares.chunks(CohortShares::MOST)) {
+        let shares = wire::encode(&CohortShares { piece, shares: shares.to_vec() });
+        desk.out.send.push(pen.post(Kind::Cohort, &signed, hospital.clone(), &shares));
+    }
     desk.out.event(Event::Cohort { round: asked.round, count: cohort.len() });
     signed
 }

@@ -11,7 +11,7 @@ use crate::error::{Fault, Wrong};
 use crate::id::{Address, Digest, Kind, Place, SessionId, Time, To};
 use crate::job::{Job, Outcome};
 use crate::merkle;
-use crate::message::{Held, MaskedSum, Refuse, Share, cohort_leaf};
+use crate::message::{Held, MOST_HELD, MaskedSum, Refuse, Share, cohort_leaf};
 use crate::outbox::Settled;
 use crate::places::Places;
 use crate::ring::Lanes;
@@ -28,7 +28,7 @@ enum Stage {
     /// Shares are open.
     Collecting,
     /// The cohort is fixed; vectors outside it are being taken out.
-    Fixed { cohort: Places, digest: Digest },
+    Fixed { digest: Digest },
     /// The sum is being packed.
     Packing { digest: Digest },
     /// The sum is sent, or the round was refused.
@@ -104,7 +104,7 @@ impl Round {
         if let Duty::Lead(lead) = &mut self.duty {
             lead.shared(place, frame.digest);
         }
-        if self.gather.whole().contains(place) {
+        if self.gather.whole().places().contains(place) {
             // This server has no part of so short a vector.
             self.completed(vec![place], desk.now);
         } else if self.asked.chunks.count() == 1 {
@@ -159,7 +159,8 @@ impl Round {
         {
             let held = places.into_iter().filter_map(|place| Some((place, self.gather.sharer(place)?.share)));
             unreported.extend(held);
-            due.get_or_insert(now.plus_millis(BATCH_MILLIS));
+            let latest = if unreported.len() >= MOST_HELD { now } else { now.plus_millis(BATCH_MILLIS) };
+            *due = Some(due.map_or(latest, |due| due.min(latest)));
         }
     }
 
@@ -202,7 +203,7 @@ impl Round {
     fn fix(&mut self, cohort: Places, digest: Digest) -> Past {
         self.gather.keep_only(&cohort);
         let snapshot = self.asked.begin.snapshot.clone();
-        self.stage = Stage::Fixed { cohort: cohort.clone(), digest };
+        self.stage = Stage::Fixed { digest };
         Past { round: self.asked.round, snapshot, places: cohort }
     }
 
@@ -217,7 +218,7 @@ impl Round {
         }
         let mut leaves = Vec::new();
         for place in fixed.places() {
-            let sharer = self.gather.sharer(place).filter(|_| self.gather.whole().contains(place));
+            let sharer = self.gather.sharer(place).filter(|_| self.gather.whole().places().contains(place));
             leaves.push(cohort_leaf(place, sharer.ok_or(rule("a Cohort of whom another server does not hold"))?.share));
         }
         if merkle::root(&leaves) != fixed.cohort.root {
@@ -235,9 +236,8 @@ impl Round {
 
     /// Once the cohort is fixed: read again what must come out, and send the sum once nothing is left to take out.
     fn finish(&mut self, session: SessionId, desk: &mut ServerDesk<'_>) {
-        let Stage::Fixed { cohort, digest } = &self.stage else { return };
-        let digest = *digest;
-        let (read, waiting) = self.gather.take_out(cohort);
+        let Stage::Fixed { digest } = self.stage else { return };
+        let (read, waiting) = self.gather.take_out();
         desk.out.read.extend(read);
         if waiting {
             return;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::desk::{Stop, rule};
 use crate::id::{Digest, Place};
 use crate::message::Held;
-use crate::places::Places;
+use crate::places::{Counted, Places};
 
 /// The reports of some holders, by their index, over the places of one Roster.
 #[derive(Debug)]
@@ -13,14 +13,14 @@ pub(super) struct Votes {
     universe: u32,
     said: Vec<BTreeMap<Place, Digest>>,
     /// Of whom each holds the Share that the first server has.
-    agreed: Vec<Places>,
+    agreed: Vec<Counted>,
     /// Who says that a patient's box does not fit.
     faulted: BTreeMap<Place, BTreeSet<usize>>,
 }
 
 impl Votes {
     pub(super) fn new(holders: usize, universe: u32) -> Self {
-        let (said, agreed) = (vec![BTreeMap::new(); holders], vec![Places::none(universe); holders]);
+        let (said, agreed) = (vec![BTreeMap::new(); holders], vec![Counted::new(Places::none(universe)); holders]);
         Self { universe, said, agreed, faulted: BTreeMap::new() }
     }
 
@@ -58,8 +58,13 @@ impl Votes {
     }
 
     /// Whom each holder holds, by its index.
-    pub(super) fn agreed(&self) -> &[Places] {
-        &self.agreed
+    pub(super) fn agreed(&self) -> Vec<&Places> {
+        self.agreed.iter().map(Counted::places).collect()
+    }
+
+    /// How many the holder of the fewest holds; without holders there is no bound.
+    pub(super) fn fewest(&self) -> u32 {
+        self.agreed.iter().map(Counted::len).min().unwrap_or(u32::MAX)
     }
 
     /// Those of whom fewer than `quorum` holders can hold the seeds.
