@@ -404,3 +404,15 @@ fn a_member_with_an_empty_store_is_a_drop() {
     study.net.run();
     assert_eq!(study.ask_with(|ask| ask.snapshot = snapshot("2")), study.sum(1..6));
 }
+
+/// q Confirms are enough, also where the last of them comes just before Confirms close, and a default holder's never.
+#[test]
+fn the_last_of_q_confirms_may_come_at_the_last_moment() {
+    let mut study = Build::new(6, 4, 1).start();
+    study.net.tamper(|delivery| match delivery.address.kind {
+        Kind::Confirm if delivery.address.from == p(1) => vec![],
+        Kind::Confirm if delivery.address.from == p(3) => vec![memory::Delivery { delay: 44_985, ..delivery }],
+        _ => vec![delivery],
+    });
+    assert_eq!(study.ask(), study.sum(0..6));
+}

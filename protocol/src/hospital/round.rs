@@ -131,7 +131,8 @@ impl Round {
         }
         let everybody: Vec<u8> = (0..sharing.committee()).collect();
         let defaults = sharing.default_senders(&everybody, self.asked.round.0);
-        let patience = *self.patience.get_or_insert(desk.now.plus_millis(PATIENCE_MILLIS));
+        let most = desk.now.plus_millis(PATIENCE_MILLIS).min(self.asked.confirms_close());
+        let patience = *self.patience.get_or_insert(most);
         if desk.now < patience && !defaults.iter().all(|(seat, _)| self.confirms.contains_key(seat)) {
             return;
         }
