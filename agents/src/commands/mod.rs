@@ -5,6 +5,7 @@ pub mod certs;
 pub mod hospital;
 pub mod patient;
 pub mod server;
+pub mod simulate;
 pub mod up;
 pub mod watch;
 
@@ -25,6 +26,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Patient(args) => patient::run(&home, &way, args, cli.tied).await,
         Command::Patients(args) => patient::run_table(&home, &way, &args, cli.tied).await,
         Command::Hospital(HospitalCommand::Sum(args)) => hospital::sum(&home, &brief, &args, cli.json, cli.tied).await,
+        Command::Simulate(args) => simulate::run(&args, cli.json),
         Command::Watch => watch::run(&home, &brief, cli.json).await,
         Command::Certs(command) => {
             let shown = certs::run(&home, command, cli.json)?;
