@@ -74,6 +74,8 @@ pub enum Command {
     /// The study's certificates: the authority, requests, signing.
     #[command(subcommand)]
     Certs(CertsCommand),
+    /// Simulate a session without a broker, at any size, and report what each role spends.
+    Simulate(SimulateArgs),
     /// Follow the board: who writes what to whom, and how large; never a payload.
     Watch,
     /// Measure secure rounds against the same vectors in the clear, over a broker and a home of its own.
@@ -346,6 +348,35 @@ pub enum BenchRole {
     Members,
     /// The hospital.
     Hospital,
+}
+
+/// `ward simulate`.
+#[derive(Clone, Debug, Args)]
+pub struct SimulateArgs {
+    /// How many patients join.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    pub patients: u32,
+    /// How many coordinates each vector has.
+    #[arg(long, value_name = "D", value_parser = clap::value_parser!(u32).range(1..))]
+    pub dim: u32,
+    /// How many percent of the patients drop in the middle of what they write; no member does.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub drop: u32,
+    /// The ring's width in bits, a multiple of 8.
+    #[arg(long, value_name = "BITS", default_value_t = 32)]
+    pub ring: u8,
+    /// Members of the committee that holds the masks' seeds [default: 5, or as many as there are patients].
+    #[arg(long, value_name = "C")]
+    pub committee: Option<u8>,
+    /// How many members may collude without learning anything [default: a third of the committee].
+    #[arg(long, value_name = "T")]
+    pub threshold: Option<u8>,
+    /// How many servers share the work.
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub servers: u8,
+    /// What all keys and values are derived from: the same seed gives the same messages.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub seed: u64,
 }
 
 /// `ward exec-tied`.

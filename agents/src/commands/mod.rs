@@ -6,6 +6,7 @@ pub mod certs;
 pub mod hospital;
 pub mod patient;
 pub mod server;
+pub mod simulate;
 pub mod up;
 pub mod watch;
 
@@ -28,6 +29,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Hospital(HospitalCommand::Sum(args)) => hospital::sum(&home, &brief, &args, cli.json, cli.tied).await,
         Command::Bench(args) => bench::run(cli.home.as_deref(), &args, cli.json).await,
         Command::BenchRole(args) => bench::play(&home, &way, &args).await,
+        Command::Simulate(args) => simulate::run(&args, cli.json),
         Command::Watch => watch::run(&home, &brief, cli.json).await,
         Command::Certs(command) => {
             let shown = certs::run(&home, command, cli.json)?;
