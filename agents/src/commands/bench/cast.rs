@@ -94,9 +94,34 @@ pub struct Sample {
     pub bytes: u64,
 }
 
-/// All processes of a bench.
+/// Starts the broker of `home`: `ward broker`, and the numbers of its processes, the last that of nats-server.
+///
+/// # Errors
+/// What it says if it does not start.
+pub async fn start_broker(home: &Home) -> anyhow::Result<(Process, Vec<u32>)> {
+    let mut broker = Process::start(home, "broker", &["broker".to_string()], None).await?;
+    while home.broker_address()?.is_none() {
+        tokio::select! {
+            ended = broker_ended(&mut broker) => ended?,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+    let nats = std::fs::read_to_string(home.broker_dir().join("nats-server.pid"))?;
+    let pids = broker.pid().into_iter().chain(nats.trim().parse().ok()).collect();
+    Ok((broker, pids))
+}
+
+/// Returns when the broker ends, with what it said: all others would wait for it for ever. Cancel safe.
+///
+/// # Errors
+/// Always.
+pub async fn broker_ended(broker: &mut Process) -> anyhow::Result<()> {
+    let status = broker.ended().await?;
+    anyhow::bail!("broker ended ({status}): {}", broker.last_words())
+}
+
+/// All processes of a bench but the broker.
 pub struct Cast {
-    broker: Process,
     /// The broker's own process and that of nats-server.
     broker_pids: Vec<u32>,
     servers: Vec<Player>,
@@ -108,20 +133,11 @@ pub struct Cast {
 }
 
 impl Cast {
-    /// Starts everybody over `home` and waits until the session stands.
+    /// Starts everybody over `home`, whose broker has these processes, and waits until the session stands.
     ///
     /// # Errors
     /// What a process says that does not start.
-    pub async fn start(home: &Home, setting: &Setting, size: &SizeArgs) -> anyhow::Result<Self> {
-        let mut broker = Process::start(home, "broker", &["broker".to_string()], None).await?;
-        while home.broker_address()?.is_none() {
-            tokio::select! {
-                ended = broker.ended() => anyhow::bail!("broker ended ({}): {}", ended?, broker.last_words()),
-                () = tokio::time::sleep(LOOK) => {}
-            }
-        }
-        let nats = std::fs::read_to_string(home.broker_dir().join("nats-server.pid"))?;
-        let broker_pids = broker.pid().into_iter().chain(nats.trim().parse().ok()).collect();
+    pub async fn start(home: &Home, setting: &Setting, size: &SizeArgs, broker_pids: Vec<u32>) -> anyhow::Result<Self> {
         let way = Way { broker: None, wait: Some(Duration::from_secs(10)) };
         let operator =
             Operator::new(connect(home, &way, &home.credentials(&"operator".parse()?)?).await?.link().clone());
@@ -140,7 +156,7 @@ impl Cast {
         let mut hospital = Player::start(home, BenchRole::Hospital, 0, size).await?;
         let said = hospital.answer().await?;
         let Said::Open { session } = said else { anyhow::bail!("the hospital said {said:?}") };
-        Ok(Self { broker, broker_pids, servers, patients, hospital, operator, session })
+        Ok(Self { broker_pids, servers, patients, hospital, operator, session })
     }
 
     /// Runs a plain round.
@@ -232,13 +248,13 @@ impl Cast {
         Ok(Sample { seconds, fixed, confirmed, cpu, peak, cohort, bytes: 0 })
     }
 
-    /// Ends everybody, the broker last.
+    /// Ends everybody.
     ///
     /// # Errors
     /// If the system does not let it.
     pub async fn stop(self) -> anyhow::Result<()> {
         let players = self.servers.into_iter().chain(self.patients).chain([self.hospital]);
         futures::future::try_join_all(players.map(|player| player.process.stop())).await?;
-        Ok(self.broker.stop().await?)
+        Ok(())
     }
 }

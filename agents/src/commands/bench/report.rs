@@ -37,7 +37,8 @@ fn quantile(sorted: &[f64], part: f64) -> f64 {
 
 /// All that was measured.
 pub struct Report {
-    setting: Setting,
+    /// What was measured.
+    pub setting: Setting,
     processor: Processor,
     /// Plain and secure.
     pairs: Vec<(Sample, Sample)>,
