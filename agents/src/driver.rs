@@ -26,8 +26,9 @@ const WINDOW_BYTES: usize = 1 << 20;
 const WINDOW_MESSAGES: usize = 64;
 /// The most messages that are taken before their effects are stored.
 const GROUP: usize = 256;
-/// Jobs that walk over fewer bytes than this run in place: handing them to a thread would cost more.
-const LIGHT: usize = 1 << 16;
+/// Jobs that walk over at most this many bytes run in place: hashing a chunk or adding one to a sum takes a tenth of a
+/// millisecond, and handing it to a thread and back costs as much in wake-ups.
+const LIGHT: usize = protocol::CHUNK_BYTES;
 /// How long a party may take to catch up.
 const CATCH_UP: Duration = Duration::from_secs(5);
 /// How long a party that is asked to stop may take to write what it has said.
@@ -277,7 +278,7 @@ impl<M: Machine> Driver<M> {
 
     fn run(&self, id: JobId, job: Job) {
         let back = self.give_back.clone();
-        if job.weight() < LIGHT {
+        if job.weight() <= LIGHT {
             let _ = back.send(Ok(Back::Done(id, job.run())));
             return;
         }

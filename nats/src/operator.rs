@@ -193,6 +193,8 @@ fn pull_config(consumer: &str, filter_subjects: Vec<String>) -> Config {
         // A party stores many messages at once and acknowledges the last: no limit may stop the flow before that.
         max_ack_pending: -1,
         filter_subjects,
+        // A start of the broker makes all consumers anew: a file each would only cost inodes at every acknowledgement.
+        memory_storage: true,
         ..Config::default()
     }
 }

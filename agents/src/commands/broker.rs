@@ -135,11 +135,20 @@ impl Keeper {
     /// Purges what ended long enough ago.
     async fn purge(&mut self) -> anyhow::Result<()> {
         while let Some((_, purge)) = self.purges.pop_front_if(|(due, _)| *due <= Instant::now()) {
-            let purged = match purge {
-                Purge::Round(session, round) => self.operator.purge_round_bulk(session, round).await?,
-                Purge::Session(session) => self.operator.purge_session(session).await?,
+            let purged = match &purge {
+                Purge::Round(session, round) => self.operator.purge_round_bulk(*session, *round).await,
+                Purge::Session(session) => self.operator.purge_session(*session).await,
             };
-            tracing::debug!(?purge, purged, "purged");
+            match purged {
+                Ok(purged) => tracing::debug!(?purge, purged, "purged"),
+                // A busy nats-server may take longer than an answer is waited for: it is asked again, and nobody is harmed.
+                Err(error) if error.may_pass() => {
+                    tracing::debug!(?purge, %error, "purging again later");
+                    self.purges.push_back((Instant::now() + GRACE, purge));
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }

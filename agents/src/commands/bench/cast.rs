@@ -18,7 +18,7 @@ use crate::cli::{BenchRole, SizeArgs};
 use crate::connect::{Way, connect};
 use crate::home::Home;
 
-/// How often it is looked whether the broker is ready.
+/// How often it is looked whether the broker is ready, or asked again after it was busy.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A process that takes orders.
@@ -80,6 +80,10 @@ pub const ROLES: [&str; 5] = ["broker", "server", "patients", "members", "hospit
 pub struct Sample {
     /// From the order to the sum at the hospital.
     pub seconds: f64,
+    /// secure: until the hospital had the cohort.
+    pub fixed: f64,
+    /// secure: until it had the members' last Confirm.
+    pub confirmed: f64,
     /// Processor time by role, in seconds.
     pub cpu: [f64; ROLES.len()],
     /// The most memory of one process by role, in MiB.
@@ -90,9 +94,34 @@ pub struct Sample {
     pub bytes: u64,
 }
 
-/// All processes of a bench.
+/// Starts the broker of `home`: `ward broker`, and the numbers of its processes, the last that of nats-server.
+///
+/// # Errors
+/// What it says if it does not start.
+pub async fn start_broker(home: &Home) -> anyhow::Result<(Process, Vec<u32>)> {
+    let mut broker = Process::start(home, "broker", &["broker".to_string()], None).await?;
+    while home.broker_address()?.is_none() {
+        tokio::select! {
+            ended = broker_ended(&mut broker) => ended?,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+    let nats = std::fs::read_to_string(home.broker_dir().join("nats-server.pid"))?;
+    let pids = broker.pid().into_iter().chain(nats.trim().parse().ok()).collect();
+    Ok((broker, pids))
+}
+
+/// Returns when the broker ends, with what it said: all others would wait for it for ever. Cancel safe.
+///
+/// # Errors
+/// Always.
+pub async fn broker_ended(broker: &mut Process) -> anyhow::Result<()> {
+    let status = broker.ended().await?;
+    anyhow::bail!("broker ended ({status}): {}", broker.last_words())
+}
+
+/// All processes of a bench but the broker.
 pub struct Cast {
-    broker: Process,
     /// The broker's own process and that of nats-server.
     broker_pids: Vec<u32>,
     servers: Vec<Player>,
@@ -104,20 +133,11 @@ pub struct Cast {
 }
 
 impl Cast {
-    /// Starts everybody over `home` and waits until the session stands.
+    /// Starts everybody over `home`, whose broker has these processes, and waits until the session stands.
     ///
     /// # Errors
     /// What a process says that does not start.
-    pub async fn start(home: &Home, setting: &Setting, size: &SizeArgs) -> anyhow::Result<Self> {
-        let mut broker = Process::start(home, "broker", &["broker".to_string()], None).await?;
-        while home.broker_address()?.is_none() {
-            tokio::select! {
-                ended = broker.ended() => anyhow::bail!("broker ended ({}): {}", ended?, broker.last_words()),
-                () = tokio::time::sleep(LOOK) => {}
-            }
-        }
-        let nats = std::fs::read_to_string(home.broker_dir().join("nats-server.pid"))?;
-        let broker_pids = broker.pid().into_iter().chain(nats.trim().parse().ok()).collect();
+    pub async fn start(home: &Home, setting: &Setting, size: &SizeArgs, broker_pids: Vec<u32>) -> anyhow::Result<Self> {
         let way = Way { broker: None, wait: Some(Duration::from_secs(10)) };
         let board = connect(home, &way, &home.credentials(&"operator".parse()?)?).await?;
         let operator = Operator::new(board.link().clone(), ConsumerNames::open(&home.broker_dir())?);
@@ -136,7 +156,7 @@ impl Cast {
         let mut hospital = Player::start(home, BenchRole::Hospital, 0, size).await?;
         let said = hospital.answer().await?;
         let Said::Open { session } = said else { anyhow::bail!("the hospital said {said:?}") };
-        Ok(Self { broker, broker_pids, servers, patients, hospital, operator, session })
+        Ok(Self { broker_pids, servers, patients, hospital, operator, session })
     }
 
     /// Runs a plain round.
@@ -155,7 +175,7 @@ impl Cast {
         for player in &mut self.patients {
             player.done().await?;
         }
-        self.operator.purge_round_bulk(plain::SESSION, RoundNo(round)).await?;
+        self.purge(plain::SESSION, round).await?;
         Ok(sample)
     }
 
@@ -170,8 +190,18 @@ impl Cast {
         self.hospital.order(Order::Ask(round)).await?;
         let mut sample = self.end(begun, &before).await?;
         sample.bytes = self.all_patients(Order::Forget(round)).await?;
-        self.operator.purge_round_bulk(self.session, RoundNo(round)).await?;
+        self.purge(self.session, round).await?;
         Ok(sample)
+    }
+
+    /// Clears the board, so that no round finds what another has left.
+    async fn purge(&self, session: SessionTag, round: u32) -> anyhow::Result<()> {
+        loop {
+            match self.operator.purge_round_bulk(session, RoundNo(round)).await {
+                Err(error) if error.may_pass() => tokio::time::sleep(LOOK).await,
+                other => return Ok(other.map(drop)?),
+            }
+        }
     }
 
     /// Gives all patients an order and waits until it is carried out; the most bytes that a patient sent.
@@ -206,22 +236,25 @@ impl Cast {
     /// Waits for the sum at the hospital, and for its check.
     async fn end(&mut self, begun: Instant, before: &[f64; ROLES.len()]) -> anyhow::Result<Sample> {
         let said = self.hospital.answer().await?;
-        let Said::Answer { cohort } = said else { anyhow::bail!("the hospital said {said:?}") };
+        let Said::Answer { cohort, fixed, confirmed } = said else { anyhow::bail!("the hospital said {said:?}") };
         let seconds = begun.elapsed().as_secs_f64();
+        // For whoever lays a profiler beside it: both are of the monotonic clock.
+        tracing::debug!(?begun, ended = ?Instant::now(), secure = fixed > 0, "round");
         let mut cpu = self.cpu();
         cpu.iter_mut().zip(before).for_each(|(after, before)| *after -= before);
         let peak = self.pids().map(|pids| pids.into_iter().map(usage::peak).fold(0.0, f64::max));
         self.hospital.done().await?;
-        Ok(Sample { seconds, cpu, peak, cohort, bytes: 0 })
+        let [fixed, confirmed] = [fixed, confirmed].map(|micros| micros as f64 / 1e6);
+        Ok(Sample { seconds, fixed, confirmed, cpu, peak, cohort, bytes: 0 })
     }
 
-    /// Ends everybody, the broker last.
+    /// Ends everybody.
     ///
     /// # Errors
     /// If the system does not let it.
     pub async fn stop(self) -> anyhow::Result<()> {
         let players = self.servers.into_iter().chain(self.patients).chain([self.hospital]);
         futures::future::try_join_all(players.map(|player| player.process.stop())).await?;
-        Ok(self.broker.stop().await?)
+        Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! The hospital of a bench: it asks, and checks every sum.
 
+use std::time::{Duration, Instant};
+
 use nats::Inbox;
 use protocol::{Answer, Event, Hospital, SessionId};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -26,7 +28,8 @@ pub async fn play(home: &Home, way: &Way, setting: Setting) -> anyhow::Result<()
     let driver = Driver::new(name, hospital, connect(home, way, &credentials).await?, store).await?;
     let board = connect(home, way, &home.credentials(&setting.receiver)?).await?;
     let inbox = board.follow().await?;
-    let mut desk = Desk { setting, driver, inbox, session: SessionId::default(), awaited: Awaited::Nothing };
+    let (arriving, session) = (Arriving::default(), SessionId::default());
+    let mut desk = Desk { setting, driver, inbox, arriving, session, awaited: Awaited::Nothing };
     desk.open(home).await?;
     desk.serve().await
 }
@@ -34,8 +37,15 @@ pub async fn play(home: &Home, way: &Way, setting: Setting) -> anyhow::Result<()
 /// What the hospital waits for.
 enum Awaited {
     Nothing,
-    Plain { round: u32, arriving: Arriving },
-    Secure { round: u32 },
+    Plain { round: u32 },
+    Secure { round: u32, watch: Watch },
+}
+
+/// When a secure round was asked for, and how far it was when.
+struct Watch {
+    begun: Instant,
+    fixed: Duration,
+    confirmed: Duration,
 }
 
 struct Desk {
@@ -43,6 +53,7 @@ struct Desk {
     driver: Driver<Hospital>,
     /// Where plain sums come.
     inbox: Inbox,
+    arriving: Arriving,
     session: SessionId,
     awaited: Awaited,
 }
@@ -69,7 +80,12 @@ impl Desk {
                     let events = self.driver.take(ready?).await?;
                     self.happened(events)?;
                 }
-                delivery = self.inbox.next() => self.arrived(&delivery?).await?,
+                delivery = self.inbox.next() => {
+                    let delivery = delivery?;
+                    self.arriving.take(&delivery);
+                    self.look()?;
+                    delivery.ack().await;
+                }
                 line = orders.next_line() => match line? {
                     Some(line) => self.obey(serde_json::from_str(&line)?).await?,
                     None => return Ok(()),
@@ -80,9 +96,13 @@ impl Desk {
 
     async fn obey(&mut self, order: Order) -> anyhow::Result<()> {
         match order {
-            Order::AwaitPlain(round) => self.awaited = Awaited::Plain { round, arriving: Arriving::default() },
+            Order::AwaitPlain(round) => {
+                self.awaited = Awaited::Plain { round };
+                self.look()?;
+            }
             Order::Ask(round) => {
-                self.awaited = Awaited::Secure { round };
+                let watch = Watch { begun: Instant::now(), fixed: Duration::ZERO, confirmed: Duration::ZERO };
+                self.awaited = Awaited::Secure { round, watch };
                 let (session, ask) = (self.session, self.setting.ask(round)?);
                 let events = self.driver.apply(|hospital, moment| hospital.ask(moment, session, ask)).await?;
                 self.happened(events)?;
@@ -96,6 +116,8 @@ impl Desk {
         for event in events {
             match event {
                 Event::Roster { session, .. } => say(Said::Open { session: session.into() })?,
+                Event::Cohort { .. } => self.watch(|watch| watch.fixed = watch.begun.elapsed()),
+                Event::Confirmed { .. } => self.watch(|watch| watch.confirmed = watch.begun.elapsed()),
                 Event::Opened(answer) => self.opened(&answer)?,
                 Event::Aborted { reason, advice, .. } => anyhow::bail!("the round was aborted: {reason} {advice}"),
                 _ => {}
@@ -104,26 +126,32 @@ impl Desk {
         Ok(())
     }
 
+    fn watch(&mut self, note: impl FnOnce(&mut Watch)) {
+        if let Awaited::Secure { watch, .. } = &mut self.awaited {
+            note(watch);
+        }
+    }
+
     fn opened(&mut self, answer: &Answer) -> anyhow::Result<()> {
-        let Awaited::Secure { round } = std::mem::replace(&mut self.awaited, Awaited::Nothing) else { return Ok(()) };
-        say(Said::Answer { cohort: answer.cohort })?;
+        let awaited = std::mem::replace(&mut self.awaited, Awaited::Nothing);
+        let Awaited::Secure { round, watch } = awaited else { return Ok(()) };
+        let (fixed, confirmed) = (watch.fixed.as_micros() as u64, watch.confirmed.as_micros() as u64);
+        say(Said::Answer { cohort: answer.cohort, fixed, confirmed })?;
         let dimension = self.setting.chunks.dimension() as usize;
         let right =
             answer.sum.len() == dimension && data::sum(&self.setting, round).zip(&answer.sum).all(|(a, b)| a == *b);
         self.checked(round, right && answer.cohort as usize == self.setting.staying())
     }
 
-    async fn arrived(&mut self, delivery: &nats::Delivery) -> anyhow::Result<()> {
-        if let Awaited::Plain { round, arriving } = &mut self.awaited
-            && arriving.take(delivery, *round, &self.setting.plain)
-        {
-            say(Said::Answer { cohort: self.setting.staying() as u32 })?;
-            let (round, right) = (*round, is_right(arriving, &self.setting, *round));
-            self.awaited = Awaited::Nothing;
-            self.checked(round, right)?;
+    /// Checks the plain sum, once it is here and waited for.
+    fn look(&mut self) -> anyhow::Result<()> {
+        let Awaited::Plain { round } = self.awaited else { return Ok(()) };
+        if !self.arriving.is_whole(round, &self.setting.plain) {
+            return Ok(());
         }
-        delivery.ack().await;
-        Ok(())
+        self.awaited = Awaited::Nothing;
+        say(Said::Answer { cohort: self.setting.staying() as u32, fixed: 0, confirmed: 0 })?;
+        self.checked(round, is_right(&self.arriving, &self.setting, round))
     }
 
     fn checked(&self, round: u32, right: bool) -> anyhow::Result<()> {

@@ -49,15 +49,16 @@ pub async fn run(given: Option<&Path>, args: &BenchArgs, json: bool) -> anyhow::
     let mut report = Report::new(setting.clone(), processor);
     let home = Home::at(path);
     enrol_all(&home, &setting)?;
-    let mut cast = tokio::select! {
-        cast = Cast::start(&home, &setting, &args.size) => cast?,
+    let (mut broker, pids) = tokio::select! {
+        broker = cast::start_broker(&home) => broker?,
         () = stop.asked() => return Err(Stopped.into()),
     };
     let outcome = tokio::select! {
-        outcome = measure(&mut cast, args.rounds, &mut report) => outcome,
+        outcome = play_all(&home, args, pids, &mut report) => outcome,
+        ended = cast::broker_ended(&mut broker) => ended,
         () = stop.asked() => Err(Stopped.into()),
     };
-    cast.stop().await?;
+    broker.stop().await?;
     outcome?;
     if json {
         println!("{}", report.json());
@@ -89,6 +90,14 @@ fn enrol_all(home: &Home, setting: &Setting) -> anyhow::Result<()> {
     // The first patients are marked, and there are always fewer members than are marked.
     enrol_many(home, setting.patients.iter().cloned())?;
     Ok(())
+}
+
+/// Starts all roles, measures, and ends them.
+async fn play_all(home: &Home, args: &BenchArgs, broker: Vec<u32>, report: &mut Report) -> anyhow::Result<()> {
+    let mut cast = Cast::start(home, &report.setting, &args.size, broker).await?;
+    let outcome = measure(&mut cast, args.rounds, report).await;
+    cast.stop().await?;
+    outcome
 }
 
 /// Measures pairs, after one that warms everything up. Which of the two comes first changes from pair to pair.

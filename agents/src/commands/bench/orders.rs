@@ -34,6 +34,10 @@ pub enum Said {
     Answer {
         /// Over so many patients.
         cohort: u32,
+        /// When a secure round's cohort was fixed, in microseconds since it was asked for.
+        fixed: u64,
+        /// When the last member confirmed it that was waited for, likewise.
+        confirmed: u64,
     },
     /// The order is carried out.
     Done {

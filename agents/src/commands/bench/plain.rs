@@ -165,19 +165,29 @@ impl Adder {
     }
 }
 
-/// The sum of a plain round on its way to the hospital.
+/// The sum of the newest plain round on its way to the hospital: it may be here before it is waited for.
 #[derive(Default)]
 pub struct Arriving {
+    round: RoundNo,
     chunks: BTreeMap<u32, Bytes>,
 }
 
 impl Arriving {
-    /// Takes a piece of the sum of `round`; whether all is here.
-    pub fn take(&mut self, delivery: &Delivery, round: u32, plain: &Chunks) -> bool {
-        if delivery.address.session == SESSION && delivery.address.round == RoundNo(round) {
-            self.chunks.insert(chunk_of(&delivery.address), delivery.payload.clone());
+    /// Takes a piece of a sum.
+    pub fn take(&mut self, delivery: &Delivery) {
+        let address = &delivery.address;
+        if address.session != SESSION || address.round < self.round {
+            return;
         }
-        self.chunks.len() == plain.count() as usize
+        if address.round > self.round {
+            *self = Self { round: address.round, chunks: BTreeMap::new() };
+        }
+        self.chunks.insert(chunk_of(address), delivery.payload.clone());
+    }
+
+    /// Whether all of the sum of `round` is here.
+    pub fn is_whole(&self, round: u32, plain: &Chunks) -> bool {
+        self.round == RoundNo(round) && self.chunks.len() == plain.count() as usize
     }
 
     /// The coordinates.

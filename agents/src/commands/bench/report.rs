@@ -37,7 +37,8 @@ fn quantile(sorted: &[f64], part: f64) -> f64 {
 
 /// All that was measured.
 pub struct Report {
-    setting: Setting,
+    /// What was measured.
+    pub setting: Setting,
     processor: Processor,
     /// Plain and secure.
     pairs: Vec<(Sample, Sample)>,
@@ -118,6 +119,8 @@ impl Report {
         let mut text = format!("{} pairs; medians, and in brackets the middle half\n", self.pairs.len());
         text += &spread("plain", self.plain(|sample| sample.seconds), " s");
         text += &spread("secure", self.secure(|sample| sample.seconds), " s");
+        text += &spread("- cohort", self.secure(|sample| sample.fixed), " s");
+        text += &spread("- confirms", self.secure(|sample| sample.confirmed), " s");
         text += &spread("ratio", self.ratio(), "  ");
         let (bytes, each) = (self.secure(|sample| sample.bytes as f64).median, self.bytes_up_per_coordinate());
         text += &format!("each patient sends {bytes:.0} bytes, {each:.3} a coordinate (float32: 4)\n");
