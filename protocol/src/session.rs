@@ -392,9 +392,6 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    /// The most pieces a list may have.
-    const MOST: u32 = 1 << 14;
-
     /// Takes one piece; the whole list, stored, once it is complete and is the one that the Roster commits to.
     pub(crate) fn take<T>(
         &mut self,
@@ -419,15 +416,20 @@ impl Pieces {
     fn add(&mut self, frame: &Frame, rules: &Rules, lineup: &Lineup, me: &Me, dates: Dates) -> Result<List, Stop> {
         frame.verify(&lineup.servers[0])?;
         let list: List = frame.envelope.body()?;
-        if list.roster != lineup.digest || list.piece >= list.pieces || list.pieces > Self::MOST {
+        if list.roster != lineup.digest || list.piece >= list.pieces || list.pieces > lineup.count {
             return Err(rule("a List is a piece of the Roster's list"));
         }
         if wire::attachment_digest(&frame.attachment) != list.joins {
             return Err(Wrong::Unnamed.into());
         }
         let signed: Vec<Signed> = wire::decode(&frame.attachment, "list of joins")?;
-        let joined =
+        let joined: Vec<Joined> =
             signed.iter().map(|one| Joined::read(&one.open()?, rules, me, dates)).collect::<Result<_, Stop>>()?;
+        let others = self.pieces.iter().filter(|(piece, _)| **piece != list.piece);
+        let known: usize = others.map(|(_, joined)| joined.len()).sum();
+        if known + joined.len() > lineup.count as usize {
+            return Err(rule("a List of more Joins than the Roster counts"));
+        }
         self.pieces.insert(list.piece, joined);
         Ok(list)
     }

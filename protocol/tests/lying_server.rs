@@ -233,6 +233,28 @@ fn a_list_that_omits_one_is_refused_by_members_and_hospital() {
     assert_eq!(study.ask(), study.sum(0..6));
 }
 
+/// Pieces of a list are stored as they come: a server cannot fill a store with more Joins than its Roster counts.
+#[test]
+fn a_list_of_more_joins_than_the_roster_counts_is_refused() {
+    let mut study = Build::new(6, 4, 1).parties();
+    study.announce();
+    let cut = study.cut(|d| d.address.kind == Kind::List);
+    study.net.run();
+    cut.mend();
+    let attachment = encode(&joins(&study)[..4].to_vec());
+    let roster = study.roster().digest;
+    for piece in 0..3 {
+        let list = List { roster, piece, pieces: 6, joins: attachment_digest(&attachment) };
+        let list = study.sign(&name("server"), Kind::List, To::All, study.session, &list);
+        study.deliver(&list, &p(0), &attachment);
+    }
+    study.settle();
+    let rules: Vec<_> = study.faults().iter().map(|(_, fault)| rule_of(fault)).collect();
+    assert_eq!(rules, ["a List of more Joins than the Roster counts"; 2]);
+    let kept = study.net.store(&p(0)).unwrap().keys().filter(|key| key.contains("/piece/")).count();
+    assert_eq!(kept, 1);
+}
+
 /// Promise 3: a server that is not the one announced makes no Roster; its name is the one that stands in the fault.
 #[test]
 fn a_server_that_was_not_announced_makes_no_roster() {
