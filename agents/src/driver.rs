@@ -12,7 +12,8 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use nats::{Board, Inbox};
 use protocol::{
-    Address, Effects, Event, Hospital, Input, Job, JobId, Moment, Name, Outcome, Outgoing, Patient, Server, Time,
+    Address, Effects, Event, Hospital, Input, Job, JobId, Moment, Name, Outcome, Outgoing, Patient, Plan, Server,
+    SessionId, Time,
 };
 use rand::TryRng as _;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -302,6 +303,23 @@ impl<M: Machine> Driver<M> {
     /// If the board refuses it for good.
     pub async fn flush(&mut self) -> anyhow::Result<()> {
         self.way.flush().await
+    }
+}
+
+impl Driver<Hospital> {
+    /// Opens a session under `plan`.
+    ///
+    /// # Errors
+    /// As [`Driver::take`].
+    pub async fn announce(&mut self, plan: &Plan) -> anyhow::Result<SessionId> {
+        let mut opened = SessionId::default();
+        let announce = |hospital: &mut Hospital, moment: &Moment| {
+            let (session, effects) = hospital.announce(moment, plan);
+            opened = session;
+            anyhow::Ok(effects)
+        };
+        self.apply(announce).await?;
+        Ok(opened)
     }
 }
 

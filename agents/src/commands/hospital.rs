@@ -159,13 +159,7 @@ impl Asking {
             }
             Choice::New(plan) => plan,
         };
-        let mut opened = SessionId::default();
-        let announce = |hospital: &mut Hospital, moment: &protocol::Moment| {
-            let (session, effects) = hospital.announce(moment, &plan);
-            opened = session;
-            anyhow::Ok(effects)
-        };
-        self.driver.apply(announce).await?;
+        let opened = self.driver.announce(&plan).await?;
         note!("session {}: {}", opened.short(), plan.explain());
         Ok(opened)
     }

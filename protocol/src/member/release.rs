@@ -54,17 +54,24 @@ impl Releases {
 
     /// The seeds of `place` are held: its masks are added to what is made ahead.
     pub(super) fn hold(&mut self, place: Place, holdings: &Holdings) -> Vec<(Vec<u16>, Job)> {
-        let totals = self.totals.iter_mut();
-        let jobs = totals.map(|(blocks, total)| (blocks, total.add(place, &|place| keys(holdings, place, blocks))));
-        jobs.flat_map(|(blocks, jobs)| jobs.into_iter().map(|job| (blocks.clone(), job))).collect()
+        let add = |(blocks, total): (&Vec<u16>, &mut Total)| {
+            for_blocks(blocks, total.add(place, &|place| keys(holdings, place, blocks)))
+        };
+        self.totals.iter_mut().flat_map(add).collect()
     }
 
     /// The cohort is confirmed: what was made ahead is made to fit it.
     pub(super) fn fit(&mut self, cohort: &Places, holdings: &Holdings) -> Vec<(Vec<u16>, Job)> {
-        let totals = self.totals.iter_mut();
-        let jobs = totals.map(|(blocks, total)| (blocks, total.fit(cohort, &|place| keys(holdings, place, blocks))));
-        jobs.flat_map(|(blocks, jobs)| jobs.into_iter().map(|job| (blocks.clone(), job))).collect()
+        let fit = |(blocks, total): (&Vec<u16>, &mut Total)| {
+            for_blocks(blocks, total.fit(cohort, &|place| keys(holdings, place, blocks)))
+        };
+        self.totals.iter_mut().flat_map(fit).collect()
     }
+}
+
+/// Jobs, each with the blocks whose sum it is for.
+fn for_blocks(blocks: &[u16], jobs: impl IntoIterator<Item = Job>) -> Vec<(Vec<u16>, Job)> {
+    jobs.into_iter().map(|job| (blocks.to_vec(), job)).collect()
 }
 
 /// The stream keys of `place` for `blocks`.
@@ -108,7 +115,7 @@ impl Member {
         let Round { asked, holdings, releases, .. } = round;
         let total = releases.totals.entry(blocks.clone()).or_insert_with(|| Total::new(asked.chunks));
         let jobs = total.fit(&fixed.cohort.places, &|place| keys(holdings, place, &blocks));
-        run(jobs.into_iter().map(|job| (blocks.clone(), job)).collect(), rules.session, asked.round, desk);
+        run(for_blocks(&blocks, jobs), rules.session, asked.round, desk);
         self.seal_what_is_done(rules, desk);
         Ok(())
     }
@@ -130,7 +137,7 @@ impl Member {
         let Some(Round { asked, holdings, releases, .. }) = &mut self.round else { return };
         let Some(total) = releases.totals.get_mut(&blocks) else { return };
         let next = total.back(chunk, sum, &|place| keys(holdings, place, &blocks));
-        run(next.into_iter().map(|job| (blocks.clone(), job)).collect(), rules.session, asked.round, desk);
+        run(for_blocks(&blocks, next), rules.session, asked.round, desk);
         self.seal_what_is_done(rules, desk);
     }
 

@@ -25,7 +25,7 @@ struct Waiting {
 }
 
 /// The sum of the masks of some patients. Each chunk is with at most one job at a time; what comes meanwhile waits for the
-/// next, so many masks are added in one walk.
+/// next, so many masks are added in one walk. `keys` gives a patient's stream keys for the blocks of the sum.
 #[derive(Debug)]
 pub(super) struct Total {
     chunks: Chunks,
@@ -33,17 +33,6 @@ pub(super) struct Total {
     waiting: Vec<Waiting>,
     /// Whose masks are in the sum, or on their way.
     counted: BTreeSet<Place>,
-}
-
-/// A patient's stream keys for the blocks of a [`Total`].
-pub(super) trait Keys {
-    fn of(&self, place: Place) -> Vec<StreamKey>;
-}
-
-impl<F: Fn(Place) -> Vec<StreamKey>> Keys for F {
-    fn of(&self, place: Place) -> Vec<StreamKey> {
-        self(place)
-    }
 }
 
 impl Total {
@@ -54,7 +43,7 @@ impl Total {
     }
 
     /// Adds the masks of `place`; the jobs that can begin.
-    pub(super) fn add(&mut self, place: Place, keys: &impl Keys) -> Vec<Job> {
+    pub(super) fn add(&mut self, place: Place, keys: &impl Fn(Place) -> Vec<StreamKey>) -> Vec<Job> {
         if self.counted.insert(place) {
             self.waiting.iter_mut().for_each(|waiting| waiting.add.push(place));
         }
@@ -62,7 +51,7 @@ impl Total {
     }
 
     /// Makes this the sum over exactly `cohort`; the jobs that can begin.
-    pub(super) fn fit(&mut self, cohort: &Places, keys: &impl Keys) -> Vec<Job> {
+    pub(super) fn fit(&mut self, cohort: &Places, keys: &impl Fn(Place) -> Vec<StreamKey>) -> Vec<Job> {
         let wanted: BTreeSet<Place> = cohort.iter().collect();
         for waiting in &mut self.waiting {
             waiting.add.extend(wanted.difference(&self.counted));
@@ -72,17 +61,17 @@ impl Total {
         self.begin(keys)
     }
 
-    fn begin(&mut self, keys: &impl Keys) -> Vec<Job> {
+    fn begin(&mut self, keys: &impl Fn(Place) -> Vec<StreamKey>) -> Vec<Job> {
         (0..self.chunks.count()).filter_map(|chunk| self.next(chunk, keys)).collect()
     }
 
     /// A job brought `chunk` back; the next job for it.
-    pub(super) fn back(&mut self, chunk: u32, sum: Lanes, keys: &impl Keys) -> Option<Job> {
+    pub(super) fn back(&mut self, chunk: u32, sum: Lanes, keys: &impl Fn(Place) -> Vec<StreamKey>) -> Option<Job> {
         *self.slots.get_mut(chunk as usize)? = Slot::Rest(sum);
         self.next(chunk, keys)
     }
 
-    fn next(&mut self, chunk: u32, keys: &impl Keys) -> Option<Job> {
+    fn next(&mut self, chunk: u32, keys: &impl Fn(Place) -> Vec<StreamKey>) -> Option<Job> {
         let at = chunk as usize;
         let idle = self.waiting[at].add.is_empty() && self.waiting[at].subtract.is_empty();
         if idle || matches!(self.slots[at], Slot::Lent) {
@@ -90,7 +79,7 @@ impl Total {
         }
         let Slot::Rest(sum) = std::mem::replace(&mut self.slots[at], Slot::Lent) else { return None };
         let Waiting { add, subtract } = std::mem::take(&mut self.waiting[at]);
-        let all = |places: Vec<Place>| places.into_iter().flat_map(|place| keys.of(place)).collect();
+        let all = |places: Vec<Place>| places.into_iter().flat_map(keys).collect();
         Some(Job::Expand { chunk, chunks: self.chunks, sum, add: all(add), subtract: all(subtract) })
     }
 

@@ -61,14 +61,7 @@ struct Desk {
 impl Desk {
     async fn open(&mut self, home: &Home) -> anyhow::Result<()> {
         let plan = self.setting.plan(&home.study()?)?;
-        let mut opened = SessionId::default();
-        let announce = |hospital: &mut Hospital, moment: &protocol::Moment| {
-            let (session, effects) = hospital.announce(moment, &plan);
-            opened = session;
-            anyhow::Ok(effects)
-        };
-        self.driver.apply(announce).await?;
-        self.session = opened;
+        self.session = self.driver.announce(&plan).await?;
         Ok(())
     }
 
