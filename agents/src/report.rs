@@ -26,7 +26,7 @@ pub fn init() {
     let asked = std::env::var("WARD_LOG").ok();
     let usual = || {
         Targets::new().with_default(LevelFilter::WARN).with_targets([
-            ("ward", LevelFilter::INFO),
+            ("agents", LevelFilter::INFO),
             ("nats", LevelFilter::INFO),
             ("async_nats", LevelFilter::ERROR),
         ])
