@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::id::{Address, Authority, Dates, Identity, Kind, Role, RoundNo, SessionId, SessionTag, Time};
+use crate::id::{Address, Authority, Dates, Identity, Kind, Role, RoundNo, SessionId, SessionTag};
 use crate::message::{Abort, Announce, Receipt};
 use crate::wire::{Frame, WireError};
 
@@ -37,10 +37,10 @@ impl Caretaker {
     ///
     /// # Errors
     /// [`WireError`] where it does not decode or verify; nothing is purged then.
-    pub fn take(&mut self, address: &Address, payload: &Bytes, now: Time) -> Result<Option<Purge>, WireError> {
+    pub fn take(&mut self, address: &Address, payload: &Bytes) -> Result<Option<Purge>, WireError> {
         let frame = Frame::decode(payload)?;
         let last = match frame.envelope.kind {
-            Kind::Announce => return self.announced(&frame, now).map(|()| None),
+            Kind::Announce => return self.announced(&frame).map(|()| None),
             Kind::Result => frame.envelope.body::<Receipt>()?.last,
             Kind::Abort => frame.envelope.body::<Abort>()?.last,
             _ => return Ok(None),
@@ -57,9 +57,10 @@ impl Caretaker {
         Ok(Some(Purge::Round(session.into(), frame.envelope.round)))
     }
 
-    fn announced(&mut self, frame: &Frame, now: Time) -> Result<(), WireError> {
+    fn announced(&mut self, frame: &Frame) -> Result<(), WireError> {
         let announce: Announce = frame.envelope.body()?;
-        if let Ok(hospital) = self.authority.identify(&announce.chain, Dates::At(now))
+        // A session outlives the certificate that it began with, and this one may be read again long after.
+        if let Ok(hospital) = self.authority.identify(&announce.chain, Dates::Checked)
             && hospital.role == Role::Hospital
         {
             frame.verify(&hospital)?;

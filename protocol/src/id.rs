@@ -554,6 +554,6 @@ pub trait Authority: Send + Sync {
 pub enum Dates {
     /// It must be valid now.
     At(Time),
-    /// It was, when this party stored it: a session outlives the certificates that it began with.
+    /// It was, when it came: a session outlives the certificates that it began with.
     Checked,
 }

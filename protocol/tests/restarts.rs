@@ -90,18 +90,6 @@ fn a_record_of_once_that_cannot_be_read_is_no_fresh_start() {
     assert!(refused.to_string().contains("snapshot/1"), "{refused}");
 }
 
-/// Knows everybody, and finds every certificate expired.
-struct Expired(std::sync::Arc<dyn Authority>);
-
-impl Authority for Expired {
-    fn identify(&self, chain: &Chain, dates: Dates) -> Result<Identity, String> {
-        match dates {
-            Dates::At(_) => Err("expired".into()),
-            Dates::Checked => self.0.identify(chain, dates),
-        }
-    }
-}
-
 /// A session outlives the certificates that it began with: one that expired in its Roster ends it for nobody.
 #[test]
 fn a_certificate_that_expired_ends_no_session_that_it_began() {

@@ -13,7 +13,6 @@ use tokio::process::Command;
 
 use crate::cli::BrokerArgs;
 use crate::connect::{Way, connect};
-use crate::driver::now;
 use crate::home::Home;
 use crate::life::Stop;
 use crate::lock::Running;
@@ -120,7 +119,7 @@ impl Keeper {
 
     /// Notes what need not be kept any longer, if the hospital's signature says so.
     fn note_end(&mut self, delivery: &nats::Delivery) {
-        match self.caretaker.take(&delivery.address, &delivery.payload, now()) {
+        match self.caretaker.take(&delivery.address, &delivery.payload) {
             Ok(Some(purge)) => self.purges.push_back((Instant::now() + GRACE, purge)),
             Ok(None) => {}
             Err(error) => {

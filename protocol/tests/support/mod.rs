@@ -7,11 +7,13 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod dice;
+mod expired;
 mod forge;
 mod secrets;
 mod study;
 
 pub use dice::Dice;
+pub use expired::Expired;
 pub use forge::{Forged, attachment_digest, cohort_of, digest, encode, stand};
 use protocol::memory::Network;
 use protocol::*;
