@@ -71,16 +71,7 @@ impl Profile {
             scaled_bound: 1_000_000_000_000_000,
             scale: Scale::default(),
         };
-        let policy = Policy {
-            study: study.to_string(),
-            min_cohort: MIN_COHORT,
-            min_committee: 2,
-            min_threshold: 1,
-            hospitals: Accepted::Anyone,
-            members: Accepted::Anyone,
-            columns: AcceptedColumns::All,
-        };
-        Self { schema, policy }
+        Self { schema, policy: Policy::open(&study.to_string(), MIN_COHORT) }
     }
 
     /// The profile in the folder `dir`, or [`Profile::standard`] where there is none. A key that is left out

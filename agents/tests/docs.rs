@@ -47,3 +47,13 @@ fn is_test(word: &str) -> bool {
     };
     plain(file) && plain(test) && (file, test) != ("file", "test") && test != "tests"
 }
+
+/// The table of messages in PROTOCOL.md has a row for each kind that a subject may name, and no other.
+#[test]
+fn the_specification_names_every_kind_of_message() {
+    let text = fs::read_to_string(workspace().join("protocol/PROTOCOL.md")).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    let named: BTreeSet<String> = rows.filter(|row| *row != "kind").map(str::to_lowercase).collect();
+    let kinds: BTreeSet<String> = protocol::Kind::ALL.iter().map(|kind| kind.to_string()).collect();
+    assert_eq!(named, kinds);
+}

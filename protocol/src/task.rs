@@ -291,6 +291,22 @@ pub struct Policy {
     pub columns: AcceptedColumns,
 }
 
+impl Policy {
+    /// Any hospital and any member of `study` and any column, over `min_cohort` patients or more, with every committee
+    /// that the protocol has.
+    pub fn open(study: &str, min_cohort: u32) -> Self {
+        Self {
+            study: study.to_owned(),
+            min_cohort,
+            min_committee: 2,
+            min_threshold: 1,
+            hospitals: Accepted::Anyone,
+            members: Accepted::Anyone,
+            columns: AcceptedColumns::All,
+        }
+    }
+}
+
 /// Whom a patient accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Accepted {

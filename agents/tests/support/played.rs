@@ -35,18 +35,9 @@ impl Played {
             scaled_bound: 1_000_000_000_000_000,
             scale: Scale::default(),
         };
-        let policy = Policy {
-            study: "ward".into(),
-            min_cohort: 3,
-            min_committee: 2,
-            min_threshold: 1,
-            hospitals: Accepted::Anyone,
-            members: Accepted::Anyone,
-            columns: AcceptedColumns::All,
-        };
         let scaled = value * i64::try_from(schema.scale.get()).unwrap();
         let record = Record::new(BTreeMap::from([("value".to_string(), vec![scaled])]), &schema).unwrap();
-        let mut patient = Patient::new(me(&credentials), policy, schema);
+        let mut patient = Patient::new(me(&credentials), Policy::open("ward", 3), schema);
         drop(patient.offer("1".parse().unwrap(), record, &moment()).unwrap());
         Self { board, credentials, inbox, patient, waiting: None, events: Vec::new() }
     }

@@ -61,15 +61,7 @@ pub struct Build {
 }
 
 pub fn policy() -> Policy {
-    Policy {
-        study: "ward".into(),
-        min_cohort: 2,
-        min_committee: 2,
-        min_threshold: 1,
-        hospitals: Accepted::Anyone,
-        members: Accepted::Anyone,
-        columns: AcceptedColumns::All,
-    }
+    Policy::open("ward", 2)
 }
 
 impl Build {

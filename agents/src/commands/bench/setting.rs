@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use certs::Study;
 use protocol::{
-    Accepted, AcceptedColumns, Ask, ChunkError, Chunks, Column, Name, Plan, PlanError, Policy, Question, Ring, Scale,
-    Schema, Settings, Sharing, Snapshot,
+    Ask, ChunkError, Chunks, Column, Name, Plan, PlanError, Policy, Question, Ring, Scale, Schema, Settings, Sharing,
+    Snapshot,
 };
 
 use crate::cli::{BenchRole, SizeArgs};
@@ -100,15 +100,7 @@ impl Setting {
 
     /// What the patients accept: whatever a bench asks.
     pub fn policy(&self, study: &Study) -> Policy {
-        Policy {
-            study: study.to_string(),
-            min_cohort: 2,
-            min_committee: 2,
-            min_threshold: 1,
-            hospitals: Accepted::Anyone,
-            members: Accepted::Anyone,
-            columns: AcceptedColumns::All,
-        }
+        Policy::open(&study.to_string(), 2)
     }
 
     /// The session.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use protocol::{
-    Accepted, AcceptedColumns, Authority, Chain, Column, Dates, Identity, Me, Name, Patient, Policy, Record, Role,
-    Scale, Schema, digest_certificate,
+    Authority, Chain, Column, Dates, Identity, Me, Name, Patient, Policy, Record, Role, Scale, Schema,
+    digest_certificate,
 };
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -55,15 +55,7 @@ pub struct Crowd {
 impl Crowd {
     /// Patients with `dim` values each, whole numbers up to `bound`.
     pub fn new(seed: u64, patients: u32, members: u8, dropped: u32, dim: u32, bound: u64) -> anyhow::Result<Self> {
-        let policy = Policy {
-            study: STUDY.into(),
-            min_cohort: 2,
-            min_committee: 2,
-            min_threshold: 1,
-            hospitals: Accepted::Anyone,
-            members: Accepted::Anyone,
-            columns: AcceptedColumns::All,
-        };
+        let policy = Policy::open(STUDY, 2);
         let columns = vec![Column { name: "value".into(), width: dim }];
         let schema = Schema { columns, scaled_bound: bound, scale: Scale::new(1)? };
         Ok(Self { seed, patients, members: members.into(), dropped, schema, policy, authority: Arc::new(Unchecked) })
