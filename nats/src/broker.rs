@@ -19,7 +19,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 use crate::consumers::ConsumerNames;
-use crate::link::Endpoint;
+use crate::endpoint::Endpoint;
 use crate::permissions::{BrokerSettings, render};
 use crate::quota::Quota;
 

@@ -47,9 +47,13 @@
 
 pub mod board;
 pub mod broker;
+pub mod call_error;
 pub mod consumers;
+pub mod endpoint;
+pub mod inbox;
 pub mod install;
 pub mod link;
+pub mod link_error;
 pub mod operator;
 pub mod permissions;
 pub mod quota;
@@ -59,11 +63,15 @@ pub mod space;
 pub mod subject;
 pub mod watch;
 
-pub use board::{Board, BoardError, Delivery, Inbox, Published};
+pub use board::{Board, BoardError, Published};
 pub use broker::{Broker, BrokerError, exec_tied};
+pub use call_error::CallError;
 pub use consumers::ConsumerNames;
+pub use endpoint::{Endpoint, EndpointError};
+pub use inbox::{Delivery, Inbox};
 pub use install::{Binary, InstallError, find_or_install};
-pub use link::{CallError, Endpoint, EndpointError, Link, LinkError};
+pub use link::Link;
+pub use link_error::LinkError;
 pub use operator::Operator;
 pub use permissions::BrokerSettings;
 pub use quota::Quota;

@@ -10,9 +10,11 @@ use protocol::{Kind, Name, RoundNo, SessionTag};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::board::{Board, BoardError, Inbox};
+use crate::board::{Board, BoardError};
+use crate::call_error::CallError;
 use crate::consumers::ConsumerNames;
-use crate::link::{CallError, Link};
+use crate::inbox::Inbox;
+use crate::link::Link;
 use crate::subject;
 
 /// The largest message on the board, headers included: the broker's own limit.

@@ -11,7 +11,8 @@ use async_nats::{Client, ConnectOptions};
 use protocol::Name;
 use tokio::sync::{Notify, watch};
 
-use crate::link::{Endpoint, check_version};
+use crate::endpoint::Endpoint;
+use crate::link_error::check_version;
 
 /// How often a client knocks at the old address before it gives up.
 pub(crate) const KNOCKS: usize = 1;

@@ -7,7 +7,8 @@ use async_nats::{Message, Subscriber};
 use futures::StreamExt;
 use protocol::{Kind, Name, RoundNo, SessionTag, To};
 
-use crate::link::{CallError, Link};
+use crate::call_error::CallError;
+use crate::link::Link;
 use crate::refusal::{Expected, Verb};
 use crate::subject;
 
