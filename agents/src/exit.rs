@@ -45,6 +45,7 @@ fn is_bad_input(cause: &(dyn std::error::Error + 'static)) -> bool {
         || cause.is::<crate::enrol::EnrolError>()
         || cause.is::<crate::home::HomeError>()
         || cause.is::<crate::input::InputError>()
+        || cause.is::<crate::table::TableError>()
         || cause.is::<crate::lock::ClaimError>()
         || cause.is::<crate::profile::ProfileError>()
         || cause.is::<crate::prompt::PromptError>()

@@ -36,6 +36,7 @@ mod profile;
 mod prompt;
 mod report;
 mod store;
+mod table;
 
 use std::ffi::OsString;
 

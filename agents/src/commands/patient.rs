@@ -23,6 +23,7 @@ use crate::profile::Profile;
 use crate::prompt;
 use crate::report::note;
 use crate::store::Store;
+use crate::table;
 
 /// Runs a patient until it is stopped, or hands its data to the agent that runs already.
 ///
@@ -133,7 +134,7 @@ fn ask_value(name: &Name, schema: &Schema) -> anyhow::Result<Record> {
 /// If the table, a certificate, the store or the broker do not let it.
 pub async fn run_table(home: &Home, way: &Way, args: &PatientsArgs, tied: bool) -> anyhow::Result<()> {
     let mut stop = Stop::listen(tied)?;
-    let (table, scale) = input::read_table_exactly(&args.csv, &args.column, args.limit, Some(args.scale), args.bound)?;
+    let (table, scale) = table::read_table_exactly(&args.csv, &args.column, args.limit, Some(args.scale), args.bound)?;
     let scaled_bound = args.bound.saturating_mul(scale.get());
     let study = super::study(home)?;
     let store = Store::open(&home.path().join("patients.redb"))?;

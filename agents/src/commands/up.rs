@@ -19,6 +19,7 @@ use crate::lock;
 use crate::profile::Profile;
 use crate::prompt;
 use crate::report::{Report, note};
+use crate::table;
 
 /// How often it is looked whether the broker is ready.
 const LOOK: Duration = Duration::from_millis(20);
@@ -97,7 +98,7 @@ impl Who {
 fn patients(home: &Home, args: &UpArgs) -> anyhow::Result<Who> {
     if let Some(csv) = &args.csv {
         let rules = &args.rules;
-        let (table, scale) = input::read_table_exactly(csv, &args.column, args.limit, rules.scale, rules.bound)?;
+        let (table, scale) = table::read_table_exactly(csv, &args.column, args.limit, rules.scale, rules.bound)?;
         let names = table.rows.into_iter().map(|(name, _)| name).collect();
         return Ok(Who::Rows { names, columns: args.column.clone(), scale });
     }
