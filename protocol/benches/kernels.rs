@@ -90,6 +90,30 @@ fn words(c: &mut Criterion) {
     }
 }
 
+/// What a server does with a hundred vectors, digests aside. The bar is 1.5 times what it takes to read them once.
+fn server(c: &mut Criterion) {
+    let chunks = Chunks::new(ring(), D).unwrap();
+    let vectors: Vec<Vec<u8>> = (0..100).map(|i| vec![i as u8; 4 * D as usize]).collect();
+    let mut sums: Vec<Lanes> = (0..chunks.count()).map(|chunk| Lanes::zero(ring(), chunks.len(chunk))).collect();
+    let mut group = c.benchmark_group("server");
+    group.throughput(Throughput::Bytes(100 * 4 * D)).sample_size(10);
+    group.bench_function("read 100 vectors", |b| {
+        let read = |vector: &Vec<u8>| {
+            vector.as_chunks().0.iter().fold(0_u64, |sum, word| sum.wrapping_add(u64::from_le_bytes(*word)))
+        };
+        b.iter(|| black_box(&vectors).iter().map(read).fold(0, u64::wrapping_add));
+    });
+    group.bench_function("add 100 vectors", |b| {
+        b.iter(|| {
+            for vector in black_box(&vectors) {
+                let parts = vector.chunks(chunks.bytes(0));
+                sums.iter_mut().zip(parts).for_each(|(sum, part)| sum.add_packed(ring(), part).unwrap());
+            }
+        });
+    });
+    group.finish();
+}
+
 fn digest(c: &mut Criterion) {
     let bytes = vec![7; 512 * 1024];
     let mut group = c.benchmark_group("digest");
@@ -105,5 +129,5 @@ fn short() -> Criterion {
         .sample_size(30)
 }
 
-criterion_group! { name = kernels; config = short(); targets = keystream, masks, expand, words, digest }
+criterion_group! { name = kernels; config = short(); targets = keystream, masks, expand, words, server, digest }
 criterion_main!(kernels);
