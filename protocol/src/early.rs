@@ -8,7 +8,7 @@ use serde_bytes::ByteBuf;
 
 use crate::desk::Stop;
 use crate::error::Fault;
-use crate::id::{Address, Kind, Name, SessionId};
+use crate::id::{Address, Kind, Name, RoundNo, SessionId, SessionTag};
 use crate::records::{Records, number_of, numbered_key};
 use crate::step::{Effects, Event};
 use crate::wire;
@@ -25,6 +25,9 @@ pub(crate) struct Early {
     /// Those of a kind that hospital or server send.
     leading: BTreeSet<u64>,
     bytes: usize,
+    /// Those that were taken in a round which is open: they stay in the store, as a party that starts again in that round
+    /// needs them once more.
+    taken: BTreeMap<u64, (SessionTag, RoundNo)>,
 }
 
 /// What is kept of one sender.
@@ -96,9 +99,37 @@ impl Early {
         self.messages.insert(number, (address, payload));
     }
 
+    /// Notes that a message was taken.
+    fn take(&mut self, number: u64, out: &mut Effects) {
+        match self.messages.get(&number).map(|(address, _)| (address.session, address.round)) {
+            Some((session, round)) if round > RoundNo::SETUP => {
+                self.taken.insert(number, (session, round));
+                self.drop_from_memory(number);
+            }
+            _ => self.remove(number, out),
+        }
+    }
+
+    /// Forgets what was taken up to the end of `round`.
+    pub(crate) fn settle(&mut self, session: SessionId, round: RoundNo, out: &mut Effects) {
+        self.forget_taken(|(of, number)| *of == session.into() && *number <= round, out);
+    }
+
+    fn forget_taken(&mut self, doomed: impl Fn(&(SessionTag, RoundNo)) -> bool, out: &mut Effects) {
+        for (number, _) in self.taken.extract_if(.., |_, of| doomed(of)) {
+            out.forget(key(number));
+        }
+    }
+
     fn remove(&mut self, number: u64, out: &mut Effects) {
+        if self.messages.contains_key(&number) {
+            out.forget(key(number));
+            self.drop_from_memory(number);
+        }
+    }
+
+    fn drop_from_memory(&mut self, number: u64) {
         let Some((address, payload)) = self.messages.remove(&number) else { return };
-        out.forget(key(number));
         self.leading.remove(&number);
         self.bytes -= payload.len();
         if let Some(load) = self.by_sender.get_mut(&address.from) {
@@ -136,6 +167,7 @@ impl Early {
             .map(|(n, _)| *n)
             .collect();
         of.into_iter().for_each(|number| self.remove(number, out));
+        self.forget_taken(|(of, _)| *of == session.into(), out);
     }
 }
 
@@ -151,9 +183,28 @@ pub(crate) fn receive(
     first: (Address, Bytes),
     early: &mut Early,
     out: &mut Effects,
+    take: impl FnMut(&Address, &Bytes, &mut Effects) -> Result<(), Stop>,
+) {
+    try_all(VecDeque::from([(None, first.0, first.1)]), early, out, take);
+}
+
+/// Has `take` take what was early and may fit, after a restart.
+pub(crate) fn retry(
+    early: &mut Early,
+    out: &mut Effects,
+    take: impl FnMut(&Address, &Bytes, &mut Effects) -> Result<(), Stop>,
+) {
+    let all = early.messages.iter();
+    let all = all.map(|(number, (address, payload))| (Some(*number), address.clone(), payload.clone())).collect();
+    try_all(all, early, out, take);
+}
+
+fn try_all(
+    mut next: VecDeque<(Option<u64>, Address, Bytes)>,
+    early: &mut Early,
+    out: &mut Effects,
     mut take: impl FnMut(&Address, &Bytes, &mut Effects) -> Result<(), Stop>,
 ) {
-    let mut next = VecDeque::from([(None, first.0, first.1)]);
     while let Some((waited, address, payload)) = next.pop_front() {
         if waited.is_some_and(|number| !early.messages.contains_key(&number)) {
             continue;
@@ -161,6 +212,7 @@ pub(crate) fn receive(
         let taken = take(&address, &payload, out);
         match (waited, &taken) {
             (Some(_), Err(Stop::Early)) => continue,
+            (Some(number), Ok(())) => early.take(number, out),
             (Some(number), _) => early.remove(number, out),
             (None, _) => {}
         }
@@ -202,7 +254,7 @@ fn settle(stop: Stop, address: Address, payload: Bytes, early: &mut Early, out: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{MessageName, RoundNo, SessionTag, To};
+    use crate::id::{MessageName, To};
 
     fn keep(early: &mut Early, from: &str, bytes: usize) {
         let Ok(from) = from.parse() else { return };

@@ -126,6 +126,7 @@ mod patient;
 mod places;
 mod plan;
 mod records;
+mod reopen;
 mod ring;
 mod seal;
 mod secret;

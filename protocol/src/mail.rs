@@ -78,6 +78,11 @@ impl Mail {
 
     /// Keeps what is written with `out`: the last thing that is done to the effects of a call.
     pub(crate) fn keep(&mut self, out: &mut Effects) {
+        for settled in &out.settled.clone() {
+            if let Settled::Round(session, round) = settled {
+                self.early.settle(*session, *round, out);
+            }
+        }
         let over = &self.over;
         self.outbox.keep(out, |session| over.iter().any(|id| session == (*id).into()));
     }

@@ -156,10 +156,14 @@ impl Member {
     }
 
     /// A round began; the patient checked its Begin already.
-    pub(crate) fn begin(&mut self, asked: &Asked, rules: &Rules, desk: &mut MemberDesk<'_>) {
+    pub(crate) fn begin(&mut self, asked: &Asked, root: Root, rules: &Rules, desk: &mut MemberDesk<'_>) {
         self.chains.values_mut().for_each(|chain| chain.advance(asked.round));
         self.save_chains(rules, desk);
-        let root = Root::new(desk.fresh("ward/1 member root", &asked.digest.0));
+        self.reopen(asked, root, rules);
+    }
+
+    /// Takes up a round: boxes, Cohort and Opens are still to come, or come again after a restart.
+    pub(crate) fn reopen(&mut self, asked: &Asked, root: Root, rules: &Rules) {
         let releases = Releases::ahead(asked, self.seat, rules);
         let (asked, holdings) = (asked.clone(), Holdings::default());
         self.round = Some(Round { asked, root, holdings, releases, stage: Stage::Holding });
@@ -181,6 +185,7 @@ impl Member {
         let lineup = self.lineup.clone();
         let round = self.current(frame)?;
         let fixed = Fixed::read(frame, &lineup, round.asked.digest)?;
+        let (number, digest) = (round.asked.round, fixed.digest);
         if let Stage::Confirmed(confirmed) = &round.stage {
             let same = confirmed.digest == fixed.digest;
             return Err(if same { Stop::Useless("confirmed already") } else { Stop::Fault(Wrong::Equivocation) });
@@ -189,6 +194,10 @@ impl Member {
             return Err(Stop::Useless("the round is over"));
         }
         self.had_cohort = true;
+        if self.confirmed_in(number).is_some_and(|confirmed| confirmed.cohort != digest) {
+            // It was confirmed before a restart: no other cohort of this round ever is.
+            return Err(Stop::Fault(Wrong::Equivocation));
+        }
         match self.objection(&fixed, rules)? {
             Some(refuse) => self.refuse(&fixed, refuse, rules, desk),
             None => self.confirm(fixed, rules, desk),
@@ -212,7 +221,7 @@ impl Member {
             return Ok(Some(Refuse::NotHeld));
         }
         let begin = &round.asked.begin;
-        for earlier in &self.confirmed {
+        for earlier in self.confirmed.iter().filter(|earlier| earlier.round != round.asked.round) {
             if begin.same_as == Some(earlier.round) && earlier.places != fixed.cohort.places {
                 return Ok(Some(Refuse::NotSame { round: earlier.round }));
             }
@@ -221,6 +230,11 @@ impl Member {
             }
         }
         Ok(None)
+    }
+
+    /// The cohort that this member confirmed in round `number`, before a restart too.
+    fn confirmed_in(&self, number: RoundNo) -> Option<&Confirmed> {
+        self.confirmed.iter().find(|confirmed| confirmed.round == number)
     }
 
     fn refuse(&mut self, fixed: &Fixed, refuse: Refuse, rules: &Rules, desk: &mut MemberDesk<'_>) {
@@ -234,13 +248,15 @@ impl Member {
 
     fn confirm(&mut self, fixed: Fixed, rules: &Rules, desk: &mut MemberDesk<'_>) {
         let Some(round) = &mut self.round else { return };
-        self.confirmed.push(Confirmed {
-            round: round.asked.round,
-            snapshot: round.asked.begin.snapshot.clone(),
-            places: fixed.cohort.places.clone(),
-            cohort: fixed.digest,
-            released: false,
-        });
+        if self.confirmed.iter().all(|confirmed| confirmed.round != round.asked.round) {
+            self.confirmed.push(Confirmed {
+                round: round.asked.round,
+                snapshot: round.asked.begin.snapshot.clone(),
+                places: fixed.cohort.places.clone(),
+                cohort: fixed.digest,
+                released: false,
+            });
+        }
         let to = To::One(rules.hospital.name.clone());
         let message = round.pen(rules, desk.me).write(Kind::Confirm, to, fixed.digest, &Confirm());
         desk.out.send.push(message);

@@ -101,6 +101,18 @@ struct Party {
     dies_before: Option<Kind>,
     /// Jobs that are not run yet: a party that dies loses them.
     jobs: VecDeque<(JobId, Job)>,
+    /// What it was handed, or should have been, and has not acknowledged: it comes again when the party is back.
+    unacknowledged: Vec<Delivery>,
+}
+
+impl Machine {
+    fn is_in_round(&self) -> bool {
+        match self {
+            Machine::Hospital(hospital) => hospital.is_in_round(),
+            Machine::Server(server) => server.is_in_round(),
+            Machine::Patient(patient) => patient.is_in_round(),
+        }
+    }
 }
 
 /// A study in memory.
@@ -180,7 +192,8 @@ impl Network {
     fn add(&mut self, me: Me, machine: Machine, patient: Option<(Policy, Schema)>) {
         let name = me.name.clone();
         let (store, jobs) = (BTreeMap::new(), VecDeque::new());
-        let party = Party { me, machine: Some(machine), patient, store, wake: None, dies_before: None, jobs };
+        let (machine, unacknowledged) = (Some(machine), Vec::new());
+        let party = Party { me, machine, patient, store, wake: None, dies_before: None, jobs, unacknowledged };
         self.parties.insert(name, party);
     }
 
@@ -291,6 +304,7 @@ impl Network {
         self.board.clear();
         self.queue.clear();
         self.held.clear();
+        self.parties.values_mut().for_each(|party| party.unacknowledged.clear());
     }
 
     /// Forgets a message of the board.
@@ -325,15 +339,20 @@ impl Network {
         self.hand(name, Input::Reconnected);
     }
 
-    /// Stops a party at once; what is on its way to it is lost.
+    /// Stops a party at once; what is on its way to it waits until it is back.
     pub fn kill(&mut self, name: &Name) {
-        if let Some(party) = self.parties.get_mut(name) {
-            party.machine = None;
-            party.wake = None;
-            party.jobs.clear();
-        }
-        self.queue.retain(|delivery| delivery.receiver != *name);
-        self.held.retain(|_, delivery| delivery.receiver != *name);
+        let Some(party) = self.parties.get_mut(name) else { return };
+        party.machine = None;
+        party.wake = None;
+        party.jobs.clear();
+        let (lost, queue) = std::mem::take(&mut self.queue).into_iter().partition(|one| one.receiver == *name);
+        self.queue = queue;
+        let lost: VecDeque<Delivery> = lost;
+        party.unacknowledged.extend(lost);
+        let (lost, held) = std::mem::take(&mut self.held).into_iter().partition(|(_, one)| one.receiver == *name);
+        self.held = held;
+        let lost: BTreeMap<(Time, u64), Delivery> = lost;
+        party.unacknowledged.extend(lost.into_values());
     }
 
     /// Has a party die the next time that it has stored what leads to a message of `kind`, before it is sent.
@@ -359,7 +378,9 @@ impl Network {
             (None, Role::Server) => Machine::Server(Server::restore(me, store, now)),
             (None, _) => Machine::Hospital(Hospital::restore(me, store)),
         });
+        let again = std::mem::take(&mut party.unacknowledged);
         self.hand(name, Input::Tick);
+        self.queue.extend(again);
     }
 
     /// What happened so far, and to whom.
@@ -417,11 +438,25 @@ impl Network {
     fn deliver(&mut self, delivery: Delivery) {
         let Delivery { receiver, address, payload, delay } = delivery;
         if delay == 0 {
-            return self.hand(&receiver, Input::Message { address, payload });
+            if let Some(party) = self.parties.get_mut(&receiver) {
+                let (receiver, address, payload) = (receiver.clone(), address.clone(), payload.clone());
+                party.unacknowledged.push(Delivery { receiver, address, payload, delay });
+            }
+            self.hand(&receiver, Input::Message { address, payload });
+            return self.acknowledge(&receiver);
         }
         self.draws += 1;
         let due = (self.now.plus_millis(delay), self.draws);
         self.held.insert(due, Delivery { receiver, address, payload, delay: 0 });
+    }
+
+    /// A party acknowledges what it was handed once nothing of it is needed again, as every driver does.
+    fn acknowledge(&mut self, name: &Name) {
+        if let Some(party) = self.parties.get_mut(name)
+            && party.machine.as_ref().is_some_and(|machine| !machine.is_in_round())
+        {
+            party.unacknowledged.clear();
+        }
     }
 
     fn wake(&mut self, next: Time) {

@@ -249,6 +249,7 @@ impl Lineup {
 pub(crate) struct Asked {
     pub(crate) round: RoundNo,
     pub(crate) digest: Digest,
+    pub(crate) signed: Signed,
     pub(crate) begin: Begin,
     pub(crate) chunks: Chunks,
     /// When this party stored it: its times count from here.
@@ -287,7 +288,7 @@ impl Asked {
             return Err(rule("same_as names a round that is not earlier"));
         }
         let chunks = Chunks::new(begin.ring, begin.question.dimension()).map_err(|_| rule("the vector is too long"))?;
-        Ok(Self { round: frame.envelope.round, digest: frame.digest, begin, chunks, since })
+        Ok(Self { round: frame.envelope.round, digest: frame.digest, signed: frame.signed(), begin, chunks, since })
     }
 
     /// After this many milliseconds patients share no more, and the server fixes the cohort.

@@ -288,14 +288,15 @@ fn a_server_that_dies_costs_the_round_and_goes_on_with_the_next() {
             _ => assert_eq!(study.end(), End::Aborted(AbortReason::NoCohort)),
         }
         study.net.revive(&name("server"));
+        study.settle();
         assert_eq!(study.ask(), study.sum(0..5));
         assert_eq!(study.faults(), []);
     }
 }
 
-/// A hospital that dies in the middle of a round asks again from its store: the same people where their Cohort was sent.
+/// A hospital that stops a round in the middle asks again from its store: the same people where their Cohort was sent.
 #[test]
-fn a_hospital_that_dies_asks_the_same_people_again() {
+fn a_hospital_that_stops_asks_the_same_people_again() {
     for (kind, count) in [(Kind::Begin, 1), (Kind::Cohort, 4), (Kind::Confirm, 3), (Kind::Open, 3)] {
         let mut study = Build::new(5, 3, 1).start();
         study.put(|_| {});
@@ -305,7 +306,10 @@ fn a_hospital_that_dies_asks_the_same_people_again() {
         study.net.revive(&name("hospital"));
         // What it had not stored comes again: the Cohort that it has not seen is among it.
         study.net.redeliver(&name("hospital"));
+        let session = study.session;
+        study.net.stop(session, false);
         study.settle();
+        assert_eq!(study.end(), End::Aborted(AbortReason::Stopped), "{kind}");
         assert_eq!(study.ask(), study.sum(0..5), "{kind}");
         assert_eq!(study.faults(), []);
     }

@@ -17,6 +17,7 @@ use crate::mail::Mail;
 use crate::plan::{Ask, Plan};
 use crate::records::Records;
 use crate::step::{Effects, Input, Moment};
+use round::Last;
 use session::Session;
 
 /// What a job of the hospital's was for.
@@ -76,7 +77,8 @@ impl Hospital {
         Self { me, sessions: BTreeMap::new(), mail: Mail::default(), jobs: Jobs::default() }
     }
 
-    /// The hospital as its store has it. A session that can no longer be read is over; the rounds that were open when the store was written are not resumed.
+    /// The hospital as its store has it. A session that can no longer be read is over; a round that was open when
+    /// the store was written goes on with what the board brings again.
     pub fn restore(me: Me, store: &Records) -> Self {
         let sessions: BTreeMap<_, _> = Session::restore_all(&me, store).into_iter().collect();
         let mail = Mail::restore(store, |id| sessions.contains_key(&id));
@@ -116,10 +118,30 @@ impl Hospital {
     /// # Errors
     /// [`PlanError`] where there is no such session, a round is running in it, or the question does not fit it.
     pub fn ask(&mut self, moment: &Moment, session: SessionId, ask: Ask) -> Result<Effects, PlanError> {
+        let last = if ask.last { Last::Yes } else { Last::No };
+        self.put(moment, session, ask, last)
+    }
+
+    /// As [`Hospital::ask`], but only an answer ends the session where `ask` says that it is its last question: a round
+    /// that ends without one can be asked again.
+    ///
+    /// # Errors
+    /// As [`Hospital::ask`].
+    pub fn ask_until_answered(&mut self, moment: &Moment, session: SessionId, ask: Ask) -> Result<Effects, PlanError> {
+        let last = if ask.last { Last::Answered } else { Last::No };
+        self.put(moment, session, ask, last)
+    }
+
+    /// The sessions, and their rounds, in which `ask` is open: asked before this hospital was stopped.
+    pub fn asking(&self, ask: &Ask) -> Vec<(SessionId, RoundNo)> {
+        self.sessions.iter().filter_map(|(id, session)| Some((*id, session.asking(ask)?))).collect()
+    }
+
+    fn put(&mut self, moment: &Moment, session: SessionId, ask: Ask, last: Last) -> Result<Effects, PlanError> {
         let mut out = Effects::default();
         let mut desk = Desk::new(&self.me, moment, &mut self.jobs, &mut out);
         let open = self.sessions.get_mut(&session).ok_or_else(|| PlanError::NoSession(session.short()))?;
-        open.ask(ask, &mut desk)?;
+        open.ask(ask, last, &mut desk)?;
         self.keep_time(moment, &mut out);
         self.mail.keep(&mut out);
         Ok(out)
@@ -142,6 +164,7 @@ impl Hospital {
         let mut out = Effects::default();
         if self.mail.is_resumed() {
             self.again(moment, &mut out);
+            self.retry(moment, &mut out);
         }
         match input {
             Input::Message { address, payload } => self.receive(moment, address, payload, &mut out),
@@ -168,10 +191,24 @@ impl Hospital {
         self.mail.again(out);
     }
 
+    /// Whether a round is open. What came since it began is not acknowledged to the board until it is over: a hospital
+    /// that starts again needs it once more.
+    pub fn is_in_round(&self) -> bool {
+        self.sessions.values().any(Session::is_in_round)
+    }
+
     fn receive(&mut self, moment: &Moment, address: Address, payload: Bytes, out: &mut Effects) {
         let mut early = std::mem::take(&mut self.mail.early);
         let take = |address: &Address, payload: &Bytes, out: &mut Effects| self.take(moment, address, payload, out);
         early::receive((address, payload), &mut early, out, take);
+        self.mail.early = early;
+    }
+
+    /// Tries again what was early when this party was stopped.
+    fn retry(&mut self, moment: &Moment, out: &mut Effects) {
+        let mut early = std::mem::take(&mut self.mail.early);
+        let take = |address: &Address, payload: &Bytes, out: &mut Effects| self.take(moment, address, payload, out);
+        early::retry(&mut early, out, take);
         self.mail.early = early;
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::listed::Listed;
 use super::session::{Begun, Open, Past};
@@ -15,6 +16,8 @@ use crate::id::{Address, Kind, Name, RoundNo, SessionId, Time, To};
 use crate::job::{Job, Outcome};
 use crate::message::{self, Abort, MaskSum, MaskedSum, Receipt, Refuse};
 use crate::outbox::Settled;
+use crate::records::session_key;
+use crate::reopen::OpenRound;
 use crate::seal::SealSecret;
 use crate::secret::Root;
 use crate::session::{Asked, Fixed, Lineup, Rules, read_confirm, sum_info};
@@ -24,6 +27,23 @@ use crate::wire::{self, Frame, Signed};
 
 /// How long, once q Confirms are here, the hospital waits for those of the default holders, in milliseconds.
 const PATIENCE_MILLIS: u64 = 20;
+
+/// Whether the session ends with a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Last {
+    /// It goes on.
+    No,
+    /// It ends, however the round does.
+    Yes,
+    /// It ends with an answer; without one the round can be asked again.
+    Answered,
+}
+
+impl Last {
+    fn with_abort(self) -> bool {
+        self == Last::Yes
+    }
+}
 
 /// How far a round is.
 #[derive(Debug)]
@@ -55,22 +75,68 @@ pub(super) struct Round {
     pub(super) asked: Asked,
     root: Root,
     secret: Arc<SealSecret>,
-    /// Whether the session ends with this round.
-    last: bool,
+    last: Last,
     confirms: BTreeMap<u8, Signed>,
     refusals: BTreeMap<u8, Refuse>,
     /// Until when it waits for more Confirms than q, once q are here.
     patience: Option<Time>,
     masked: Masked,
     listed: Listed,
+    /// The Opens that were written, also before a restart.
+    opens: Vec<Signed>,
     stage: Stage,
 }
 
+/// What the store keeps of an open round: the Opens too, as the sums that come answer those.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    open: OpenRound,
+    last: Last,
+    opens: Vec<Signed>,
+}
+
 impl Round {
-    pub(super) fn new(asked: Asked, root: Root, secret: Arc<SealSecret>, last: bool, servers: usize) -> Self {
+    pub(super) fn new(asked: Asked, root: Root, secret: Arc<SealSecret>, last: Last, servers: usize) -> Self {
         let (confirms, refusals, masked) = (BTreeMap::new(), BTreeMap::new(), Masked::new(servers));
         let (listed, stage) = (Listed::default(), Stage::Asking);
-        Self { asked, root, secret, last, confirms, refusals, patience: None, masked, listed, stage }
+        let opens = Vec::new();
+        Self { asked, root, secret, last, confirms, refusals, patience: None, masked, listed, opens, stage }
+    }
+
+    pub(super) fn save(&self, session: SessionId, desk: &mut HospitalDesk<'_>) {
+        let open = OpenRound::new(&self.asked, &self.root);
+        let stored = Stored { open, last: self.last, opens: self.opens.clone() };
+        desk.out.put(session_key(session, "round"), wire::encode(&stored));
+    }
+
+    /// The round as the store has it: Cohort, Confirms and sums come again.
+    pub(super) fn restore(stored: &[u8], rules: &Rules, open: &Open, secret: Arc<SealSecret>) -> Option<Self> {
+        let Stored { open: kept, last, opens } = wire::decode(stored, "round").ok()?;
+        let (asked, root) = kept.reopen(open.last, rules, &open.lineup)?;
+        Some(Self { opens, ..Self::new(asked, root, secret, last, open.lineup.servers.len()) })
+    }
+
+    /// The Cohort is here. Where an Open of it was written before a restart, the sums that answer it are on their way.
+    fn confirm(&mut self, fixed: Fixed, rules: &Rules, desk: &HospitalDesk<'_>) -> Result<(), Stop> {
+        let mut asked = MaskSums::new(rules.blocks.len() as u16);
+        let mut confirms = Vec::new();
+        for signed in &self.opens {
+            let frame = signed.open()?;
+            if frame.envelope.after != fixed.digest {
+                return Err(Stop::Fault(Wrong::Equivocation));
+            }
+            let open: message::Open = frame.envelope.body()?;
+            asked.asked(frame.digest, open.senders);
+            confirms = open.confirms;
+        }
+        self.stage = if self.opens.is_empty() {
+            Stage::Confirming(Box::new(fixed))
+        } else {
+            let again = desk.now.plus_millis(self.asked.tenth());
+            Stage::Opening(Box::new(Opening { fixed, confirms, sums: asked, again, adding: false }))
+        };
+        Ok(())
     }
 
     fn pen<'a>(&'a self, session: SessionId, me: &'a Me) -> Pen<'a> {
@@ -97,6 +163,8 @@ impl Round {
             sends.push(pen.post(Kind::Open, &signed, To::One(seat.identity.name.clone()), &[]));
         }
         desk.out.send.extend(sends);
+        self.opens.push(signed.clone());
+        self.save(rules.session, desk);
         let again = desk.now.plus_millis(self.asked.tenth());
         if let Stage::Opening(opening) = &mut self.stage {
             opening.sums.asked(signed.digest(), senders);
@@ -230,8 +298,13 @@ impl Open {
         }
         let (number, snapshot) = (round.asked.round, round.asked.begin.snapshot.clone());
         let places = fixed.cohort.places.clone();
+        if self.past.iter().any(|past| past.round == number && past.places != places) {
+            // It was shown another one before a restart.
+            return Err(Stop::Fault(Wrong::Equivocation));
+        }
+        let (round, _) = self.parts()?;
+        round.confirm(fixed, rules, desk)?;
         desk.out.event(Event::Cohort { round: number, count: places.len() });
-        round.stage = Stage::Confirming(Box::new(fixed));
         self.remember(Past { round: number, snapshot, places }, rules, desk);
         Ok(())
     }
@@ -248,6 +321,9 @@ impl Open {
     }
 
     fn remember(&mut self, past: Past, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        if self.past.iter().any(|known| known.round == past.round) {
+            return;
+        }
         self.begun.retain(|begun| begun.round != past.round);
         self.past.push(past);
         self.past.sort_by_key(|past| past.round);
@@ -266,7 +342,7 @@ impl Open {
         if frame.envelope.after != round.asked.digest {
             return Err(rule("a server's Refuse continues the Begin"));
         }
-        let last = round.last;
+        let last = round.last.with_abort();
         let (reason, advice) = match refuse {
             Refuse::TooFewShared { shared, needed, declined, missing, silent } if server == 0 => {
                 let advice = [self.explain(&declined, &snapshot), self.explain_silence(&missing, &silent)];
@@ -324,7 +400,7 @@ impl Open {
                 missing,
             },
         };
-        let last = round.last;
+        let last = round.last.with_abort();
         self.abort(reason, String::new(), last, rules, desk);
     }
 
@@ -423,7 +499,7 @@ impl Open {
     /// answer.
     fn unfit_masked_sum(&mut self, rules: &Rules, desk: &mut HospitalDesk<'_>) {
         let Ok((round, lineup)) = self.parts() else { return };
-        let (last, unfit) = (round.last, round.masked.unfit(&round.asked.chunks));
+        let (last, unfit) = (round.last.with_abort(), round.masked.unfit(&round.asked.chunks));
         let missing: Vec<Name> = unfit.into_iter().map(|server| lineup.servers[server].name.clone()).collect();
         for from in &missing {
             let wrong = Wrong::Rule("a masked sum of another length than the vector");
@@ -451,10 +527,11 @@ impl Open {
     fn answer(&mut self, sum: Vec<i64>, rules: &Rules, desk: &mut HospitalDesk<'_>) {
         let Some(round) = &self.round else { return };
         let Stage::Opening(opening) = &round.stage else { return };
-        let last = round.last;
+        let last = round.last != Last::No;
         let (count, begin) = (opening.fixed.cohort.places.len(), &round.asked.begin);
         let most = u128::from(begin.scaled_bound) * u128::from(count);
         if sum.iter().any(|one| u128::from(one.unsigned_abs()) > most) {
+            let last = round.last.with_abort();
             return self.abort(AbortReason::SumOutOfRange, String::new(), last, rules, desk);
         }
         let pen = round.pen(rules.session, desk.me);
@@ -473,6 +550,7 @@ impl Open {
             cohort_root: opening.fixed.cohort.root,
         })));
         desk.out.settled.push(Settled::Round(rules.session, round.asked.round));
+        desk.out.forget(session_key(rules.session, "round"));
         self.round = None;
         self.ended |= last;
     }
@@ -490,6 +568,7 @@ impl Open {
         let pen = round.pen(rules.session, desk.me);
         desk.out.send.push(pen.write(Kind::Abort, To::All, round.asked.digest, &abort));
         desk.out.settled.push(Settled::Round(rules.session, round.asked.round));
+        desk.out.forget(session_key(rules.session, "round"));
         desk.out.event(Event::Aborted { session: rules.session, round: round.asked.round, reason, advice });
         self.ended |= last;
     }
@@ -500,7 +579,7 @@ impl Open {
         round.open(rules, lineup, desk);
         round.ask_again(lineup, rules, desk);
         let patience = round.patience.unwrap_or(round.asked.confirms_close());
-        let (confirms_close, ends, last) = (round.asked.confirms_close(), round.asked.ends(), round.last);
+        let (confirms_close, ends, last) = (round.asked.confirms_close(), round.asked.ends(), round.last.with_abort());
         match &round.stage {
             Stage::Asking if desk.now >= confirms_close => {
                 self.abort(AbortReason::NoCohort, String::new(), last, rules, desk);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::round::Round;
+use super::round::{Last, Round};
 use super::{HospitalDesk, SessionInfo, Ticket};
 use crate::desk::{Me, Pen, Stop, identify, rule};
 use crate::error::{AbortReason, PlanError, Wrong, list};
@@ -77,7 +77,7 @@ pub(super) struct Session {
     secret: Arc<SealSecret>,
     stage: Stage,
     /// A question that waits for the list.
-    waiting: Option<Ask>,
+    waiting: Option<(Ask, Last)>,
     ended: bool,
 }
 
@@ -243,8 +243,8 @@ impl Session {
         open.save(self.rules.session, desk);
         self.stage = Stage::Open(Box::new(open));
         self.send_payload_keys(desk);
-        if let Some(ask) = self.waiting.take() {
-            let refused = self.begin(ask, desk);
+        if let Some((ask, last)) = self.waiting.take() {
+            let refused = self.begin(ask, last, desk);
             debug_assert!(refused.is_ok(), "a question is checked for the expected patients before it waits");
         }
         Ok(())
@@ -307,22 +307,22 @@ impl Session {
     }
 
     /// Asks now, or as soon as the list is here.
-    pub(super) fn ask(&mut self, ask: Ask, desk: &mut HospitalDesk<'_>) -> Result<(), PlanError> {
+    pub(super) fn ask(&mut self, ask: Ask, last: Last, desk: &mut HospitalDesk<'_>) -> Result<(), PlanError> {
         if let Stage::Open(open) = &self.stage {
             if open.round.is_some() {
                 return Err(PlanError::Busy);
             }
-            return self.begin(ask, desk);
+            return self.begin(ask, last, desk);
         }
         if self.waiting.is_some() {
             return Err(PlanError::Busy);
         }
         ask.check(self.rules.announce.expect)?;
-        self.waiting = Some(ask);
+        self.waiting = Some((ask, last));
         Ok(())
     }
 
-    fn begin(&mut self, ask: Ask, desk: &mut HospitalDesk<'_>) -> Result<(), PlanError> {
+    fn begin(&mut self, ask: Ask, last: Last, desk: &mut HospitalDesk<'_>) -> Result<(), PlanError> {
         let payload_key = self.payload_key();
         let Stage::Open(open) = &mut self.stage else { return Err(PlanError::Busy) };
         let ring = ask.check(open.lineup.count)?;
@@ -357,7 +357,9 @@ impl Session {
         open.save(self.rules.session, desk);
         desk.out.send.push(pen.post(Kind::Begin, &signed, To::All, &[]));
         desk.out.event(Event::Round { session: self.rules.session, round: number });
-        open.round = Some(Round::new(asked, root, self.secret.clone(), ask.last, open.lineup.servers.len()));
+        let round = Round::new(asked, root, self.secret.clone(), last, open.lineup.servers.len());
+        round.save(self.rules.session, desk);
+        open.round = Some(round);
         Ok(())
     }
 
@@ -398,12 +400,28 @@ impl Session {
         }
     }
 
+    /// The round that is open, where it asks this.
+    pub(super) fn asking(&self, ask: &Ask) -> Option<RoundNo> {
+        let Stage::Open(open) = &self.stage else { return None };
+        let asked = &open.round.as_ref()?.asked;
+        let Begin { question, snapshot, scale, scaled_bound, .. } = &asked.begin;
+        let same = *question == ask.question
+            && *snapshot == ask.snapshot
+            && *scale == ask.scale
+            && *scaled_bound == ask.scaled_bound;
+        same.then_some(asked.round)
+    }
+
+    pub(super) fn is_in_round(&self) -> bool {
+        matches!(&self.stage, Stage::Open(open) if open.round.is_some())
+    }
+
     pub(super) fn is_over(&self, now: Time) -> bool {
         self.ended || self.rules.is_over(now) || matches!(&self.stage, Stage::Open(open) if open.ended)
     }
 
     pub(super) fn wipe(&self, desk: &mut HospitalDesk<'_>) {
-        for what in ["state", "roster", "list", "rounds"] {
+        for what in ["state", "roster", "list", "rounds", "round"] {
             desk.out.forget(session_key(self.rules.session, what));
         }
         if let Stage::Listing(_, pieces) = &self.stage {
@@ -428,6 +446,7 @@ impl Session {
         let rules = Rules::read(&stored.announce.open().ok()?, me, Dates::Checked).ok()?;
         let id = rules.session;
         let randomness = SessionRandomness::new(stored.randomness);
+        let secret = Arc::new(seal_secret(&randomness));
         let bytes = |what: &str| store.get(&session_key(id, what));
         let lineup = match bytes("roster") {
             Some(roster) => {
@@ -441,7 +460,11 @@ impl Session {
             (Some(lineup), Some(list), Some(rounds)) => {
                 let joined = read_list(list, &rules, me)?;
                 let (last, past, begun) = wire::decode(rounds, "rounds").ok()?;
-                Stage::Open(Box::new(Open { lineup, joined, past, begun, last, round: None, ended: false }))
+                let mut open = Open { lineup, joined, past, begun, last, round: None, ended: false };
+                if let Some(stored) = bytes("round") {
+                    open.round = Some(Round::restore(stored, &rules, &open, secret.clone())?);
+                }
+                Stage::Open(Box::new(open))
             }
             (Some(lineup), ..) => {
                 let pieces = Pieces::restore(&rules, &lineup, me, store);
@@ -451,7 +474,7 @@ impl Session {
         let session = Self {
             announce: stored.announce.clone(),
             announced: stored.announced,
-            secret: Arc::new(seal_secret(&randomness)),
+            secret,
             randomness,
             stage,
             waiting: None,

@@ -55,7 +55,8 @@ impl Patient {
         Self { me, policy, vault, sessions, mail: Mail::default(), jobs: Jobs::default() }
     }
 
-    /// The patient as its store has it. A session that can no longer be read is over for this patient, and its keys go; the rounds that were open when the store was written are not resumed.
+    /// The patient as its store has it. A session that can no longer be read is over for this patient, and its keys
+    /// go. A round that was open when the store was written goes on with the next input.
     ///
     /// # Errors
     /// [`StoreError`] where a record of what was shared cannot be read.
@@ -94,6 +95,8 @@ impl Patient {
         let mut out = Effects::default();
         if self.mail.is_resumed() {
             self.again(moment, &mut out);
+            self.resume(moment, &mut out);
+            self.retry(moment, &mut out);
         }
         match input {
             Input::Message { address, payload } => self.receive(moment, address, payload, &mut out),
@@ -119,10 +122,30 @@ impl Patient {
         self.mail.again(out);
     }
 
+    /// Goes on with what was open.
+    fn resume(&mut self, moment: &Moment, out: &mut Effects) {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        self.sessions.values_mut().for_each(|session| session.resume(&self.vault, &mut desk));
+    }
+
+    /// Whether a round is open. What came since it began is not acknowledged to the board until it is over: a patient
+    /// that starts again needs it once more.
+    pub fn is_in_round(&self) -> bool {
+        self.sessions.values().any(Session::is_in_round)
+    }
+
     fn receive(&mut self, moment: &Moment, address: Address, payload: Bytes, out: &mut Effects) {
         let mut early = std::mem::take(&mut self.mail.early);
         let take = |address: &Address, payload: &Bytes, out: &mut Effects| self.take(moment, address, payload, out);
         early::receive((address, payload), &mut early, out, take);
+        self.mail.early = early;
+    }
+
+    /// Tries again what was early when this party was stopped.
+    fn retry(&mut self, moment: &Moment, out: &mut Effects) {
+        let mut early = std::mem::take(&mut self.mail.early);
+        let take = |address: &Address, payload: &Bytes, out: &mut Effects| self.take(moment, address, payload, out);
+        early::retry(&mut early, out, take);
         self.mail.early = early;
     }
 

@@ -8,14 +8,15 @@ use super::Ticket;
 use super::session::Enrolled;
 use super::vault::Vault;
 use crate::desk::{Desk, Pen};
-use crate::id::{Address, Digest, Kind, SessionId, To};
+use crate::id::{Address, Digest, Kind, RoundNo, SessionId, To};
 use crate::job::{Job, Outcome};
 use crate::kdf;
 use crate::message::{Decline, PayloadHeader, Share, ShareCore};
 use crate::records::session_key;
+use crate::reopen::OpenRound;
 use crate::seal::{self, BoxContext};
 use crate::secret::{Root, Seed};
-use crate::session::{Asked, Rules};
+use crate::session::{Asked, Lineup, Rules};
 use crate::shards::Shard;
 use crate::step::{Event, Outgoing};
 use crate::task::Policy;
@@ -33,6 +34,8 @@ pub(crate) struct Round {
 enum Stage {
     /// It does not answer.
     Declined,
+    /// It was sharing when it was stopped: what it wrote is made again, byte for byte.
+    Stopped,
     /// The vector is being masked.
     Masking,
     /// The Share is on its way to the servers; a server's chunks of a long vector follow once the Share is there.
@@ -52,34 +55,65 @@ struct Part {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
-    begin: Digest,
-    #[serde(with = "serde_bytes")]
-    root: [u8; 32],
-}
-
-impl Drop for Stored {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.root);
-    }
+    open: OpenRound,
+    /// Who declined does not share later in the same round.
+    declined: bool,
 }
 
 impl Round {
     /// Answers `asked`: every ground to decline is a rule that does not depend on a value.
     pub(super) fn answer(
         asked: Asked,
+        root: Root,
         rules: &Rules,
         enrolled: &Enrolled,
         policy: &Policy,
         vault: &mut Vault,
         desk: &mut Desk<'_, Ticket>,
     ) -> Self {
-        let root = Root::new(desk.fresh("ward/1 patient root", &asked.digest.0));
         let mut round = Self { asked, root, stage: Stage::Masking };
         match round.objection(rules.session, enrolled, policy, vault) {
             Some((decline, why)) => round.decline(decline, why, rules, desk),
-            None => round.mask(rules, enrolled.lineup.digest, vault, desk),
+            None => {
+                vault.bind(&round.asked.begin.snapshot, rules.session, enrolled.lineup.digest, desk);
+                round.mask(rules, vault, desk);
+            }
         }
+        let stored = Stored {
+            open: OpenRound::new(&round.asked, &round.root),
+            declined: matches!(round.stage, Stage::Declined),
+        };
+        desk.out.put(session_key(rules.session, "round"), wire::encode(&stored));
         round
+    }
+
+    /// The round as the store has it.
+    pub(super) fn restore(stored: &[u8], last: RoundNo, rules: &Rules, lineup: &Lineup) -> Option<Self> {
+        let Stored { open, declined } = wire::decode(stored, "round").ok()?;
+        let (asked, root) = open.reopen(last, rules, lineup)?;
+        Some(Self { asked, root, stage: if declined { Stage::Declined } else { Stage::Stopped } })
+    }
+
+    /// What the member of this patient derives all from that it writes in this round.
+    pub(super) fn member_root(root: &Root, begin: Digest) -> Root {
+        Root::new(kdf::derive("ward/1 member root", root.expose(), &[&begin.0]))
+    }
+
+    pub(super) fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// Goes on after a restart: the same vector under the same root gives the same bytes. Other values than were bound
+    /// are not answered from.
+    pub(super) fn resume(&mut self, rules: &Rules, roster: Digest, vault: &Vault, desk: &mut Desk<'_, Ticket>) {
+        if !matches!(self.stage, Stage::Stopped) {
+            return;
+        }
+        let bound = vault.is_bound(&self.asked.begin.snapshot, rules.session, roster);
+        self.stage = if bound { Stage::Masking } else { Stage::Missed };
+        if bound {
+            self.mask(rules, vault, desk);
+        }
     }
 
     fn objection(
@@ -127,13 +161,10 @@ impl Round {
         desk.out.event(Event::Declined { session: rules.session, round: self.asked.round, decline, why });
     }
 
-    /// Binds the snapshot and stores the root, then has the vector masked.
-    fn mask(&mut self, rules: &Rules, roster: Digest, vault: &mut Vault, desk: &mut Desk<'_, Ticket>) {
+    /// Has the vector masked.
+    fn mask(&self, rules: &Rules, vault: &Vault, desk: &mut Desk<'_, Ticket>) {
         let begin = &self.asked.begin;
         let Some(record) = vault.record(&begin.snapshot) else { return };
-        vault.bind(&begin.snapshot, rules.session, roster, desk);
-        let stored = Stored { begin: self.asked.digest, root: *self.root.expose() };
-        desk.out.put(session_key(rules.session, "round"), wire::encode(&stored));
         let job = Job::Mask {
             question: begin.question.clone(),
             record,

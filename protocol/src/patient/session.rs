@@ -18,7 +18,7 @@ use crate::message::{Abort, Announce, Join, Key, PayloadKey, PlaceProof, Receipt
 use crate::outbox::Settled;
 use crate::records::{Records, session_key};
 use crate::seal::{self, SealSecret, SumOpener};
-use crate::secret::SessionRandomness;
+use crate::secret::{Root, SessionRandomness};
 use crate::session::{Asked, Fixed, Lineup, Rules, read_confirms};
 use crate::step::Event;
 use crate::task::Policy;
@@ -62,8 +62,6 @@ pub(crate) struct Session {
     /// The newest round that began, and its Begin; no Begin where its end came first.
     last: Option<(RoundNo, Option<Digest>)>,
     round: Option<Round>,
-    /// The store may have secrets of a round that is not resumed.
-    unfinished: bool,
     /// The last word was said: the session is over.
     ended: bool,
 }
@@ -93,7 +91,6 @@ impl Session {
             member: None,
             last: None,
             round: None,
-            unfinished: false,
             ended: false,
             randomness: Some(randomness),
             rules,
@@ -113,6 +110,17 @@ impl Session {
             // The chains are known; a key that could not be made the first time cannot be made now.
             Stage::In(enrolled) => drop(self.send_keys(&enrolled.lineup, desk)),
         }
+    }
+
+    /// Goes on with the round that was open when this patient was stopped.
+    pub(super) fn resume(&mut self, vault: &Vault, desk: &mut Desk<'_, Ticket>) {
+        if let (Some(round), Stage::In(enrolled)) = (&mut self.round, &self.stage) {
+            round.resume(&self.rules, enrolled.lineup.digest, vault, desk);
+        }
+    }
+
+    pub(super) fn is_in_round(&self) -> bool {
+        self.round.is_some()
     }
 
     fn send_join(&self, desk: &mut Desk<'_, Ticket>) {
@@ -286,11 +294,12 @@ impl Session {
         self.last = Some((asked.round, Some(asked.digest)));
         self.save(desk);
         desk.out.event(Event::Round { session: self.rules.session, round: asked.round });
+        let root = Root::new(desk.fresh("ward/1 patient root", &asked.digest.0));
         if let Some(member) = &mut self.member {
-            member.begin(&asked, &self.rules, desk);
+            member.begin(&asked, Round::member_root(&root, asked.digest), &self.rules, desk);
         }
         if let Stage::In(enrolled) = &self.stage {
-            self.round = Some(Round::answer(asked, &self.rules, enrolled, policy, vault, desk));
+            self.round = Some(Round::answer(asked, root, &self.rules, enrolled, policy, vault, desk));
         }
         Ok(())
     }
@@ -386,10 +395,9 @@ impl Session {
         if let Some(member) = &mut self.member {
             member.close_round(last, &self.rules, desk);
         }
-        if self.round.take().is_some() || self.unfinished {
+        if self.round.take().is_some() {
             desk.out.forget(self.key("round"));
         }
-        self.unfinished = false;
         if let Stage::In(enrolled) = &mut self.stage {
             enrolled.chains.iter_mut().for_each(|chain| chain.advance(last.next()));
         }
@@ -425,10 +433,6 @@ impl Session {
     }
 
     pub(super) fn keep_time(&mut self, desk: &mut Desk<'_, Ticket>) {
-        if self.unfinished {
-            self.close_round(desk);
-            self.unfinished = false;
-        }
         if let Some(member) = &mut self.member {
             member.keep_time(&self.rules, desk);
         }
@@ -522,19 +526,25 @@ impl Session {
                 Stage::In(Box::new(Enrolled { lineup, place, chains, payload_key }))
             }
         };
-        let restored = Self {
-            rules,
-            announce,
-            roster,
-            randomness,
-            stage,
-            member,
-            last,
-            round: None,
-            unfinished: true,
-            ended: false,
-        };
+        let mut restored = Self { rules, announce, roster, randomness, stage, member, last, round: None, ended: false };
+        if let Some(stored) = bytes("round") {
+            restored.reopen(stored)?;
+        }
         Some((session, restored))
+    }
+}
+
+impl Session {
+    /// Takes up the round that was open; `None` where it does not fit the session.
+    fn reopen(&mut self, stored: &[u8]) -> Option<()> {
+        let Stage::In(enrolled) = &self.stage else { return None };
+        let (last, _) = self.last?;
+        let round = Round::restore(stored, last, &self.rules, &enrolled.lineup)?;
+        if let Some(member) = &mut self.member {
+            member.reopen(&round.asked, Round::member_root(round.root(), round.asked.digest), &self.rules);
+        }
+        self.round = Some(round);
+        Some(())
     }
 }
 

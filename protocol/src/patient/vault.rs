@@ -122,6 +122,12 @@ impl Vault {
         self.bound.get(snapshot).filter(elsewhere).map(|bound| bound.session)
     }
 
+    /// Whether `snapshot` went into this session with the values that it has now.
+    pub(crate) fn is_bound(&self, snapshot: &Snapshot, session: SessionId, roster: Digest) -> bool {
+        let (Some(bound), Some(offered)) = (self.bound.get(snapshot), self.offered.get(snapshot)) else { return false };
+        bound.session == session && bound.roster == roster && bound.values == offered.values
+    }
+
     /// Takes `record` as the data under `snapshot`; where that went into a session that is over, nobody can ask for it
     /// again, and it is not stored.
     pub(crate) fn offer(

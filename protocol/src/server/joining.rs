@@ -319,7 +319,7 @@ impl Session {
             if current && ![round.asked.digest, running.lineup.digest, self.rules.session].contains(&after) {
                 return Err(Stop::Useless("the end of a round after another Begin than this server has"));
             }
-            running.round = None;
+            running.close_round(self.rules.session, desk);
         }
         let (session, round) = (self.rules.session, frame.envelope.round);
         desk.out.settled.push(Settled::Round(session, round));
@@ -363,12 +363,16 @@ impl Session {
         }
     }
 
+    pub(super) fn is_in_round(&self) -> bool {
+        matches!(&self.stage, Stage::Running(running) if running.round.is_some())
+    }
+
     pub(super) fn is_over(&self, now: Time) -> bool {
         self.ended || self.rules.is_over(now)
     }
 
     pub(super) fn wipe(&self, desk: &mut ServerDesk<'_>) {
-        for what in ["state", "roster", "list", "rounds", "refused"] {
+        for what in ["state", "roster", "list", "rounds", "round", "refused"] {
             desk.out.forget(session_key(self.rules.session, what));
         }
         match &self.stage {
@@ -397,7 +401,7 @@ impl Session {
         let session = rules.session;
         let index = rules.server_index(&me.name)?;
         let stage = match (index, store.contains_key(&session_key(session, "rounds"))) {
-            (_, true) => Stage::Running(Box::new(Running::restore(index, &rules, me, store)?)),
+            (_, true) => Stage::Running(Box::new(Running::restore(index, &rules, me, store, now)?)),
             (0, false) if let Some(refuse) = store.get(&session_key(session, "refused")) => {
                 Stage::Refused(wire::decode(refuse, "refusal").ok()?)
             }
@@ -424,13 +428,17 @@ impl Running {
         desk.out.put(session_key(session, "rounds"), wire::encode(&(self.last, &self.past)));
     }
 
-    fn restore(index: usize, rules: &Rules, me: &Me, store: &Records) -> Option<Self> {
+    fn restore(index: usize, rules: &Rules, me: &Me, store: &Records, now: Time) -> Option<Self> {
         let bytes = |what: &str| store.get(&session_key(rules.session, what));
         let roster: Signed = wire::decode(bytes("roster")?, "roster").ok()?;
         let lineup = Lineup::read(&roster.open().ok()?, rules, me, Dates::Checked).ok()?;
         let joined = read_list(bytes("list")?, rules, me)?;
         let (last, past) = wire::decode(bytes("rounds")?, "rounds").ok()?;
-        Some(Self { index, roster, lineup, joined, past, last, round: None })
+        let mut running = Self { index, roster, lineup, joined, past, last, round: None };
+        if let Some(stored) = bytes("round") {
+            running.round = Some(Round::restore(stored, rules, &running, now)?);
+        }
+        Some(running)
     }
 }
 

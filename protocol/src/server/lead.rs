@@ -213,7 +213,9 @@ fn allowed(asked: &Asked, count: u32, past: &[Past]) -> Places {
         return past.map_or(Places::none(count), |past| past.places.clone());
     }
     let mut allowed = Places::all(count);
-    for past in past.iter().filter(|past| past.snapshot == asked.begin.snapshot) {
+    // The cohort of this very round, fixed before a restart, bars nobody.
+    let earlier = |past: &&Past| past.snapshot == asked.begin.snapshot && past.round != asked.round;
+    for past in past.iter().filter(earlier) {
         past.places.iter().for_each(|place| allowed.remove(place));
     }
     allowed

@@ -60,7 +60,8 @@ impl Server {
         Self { me, sessions: BTreeMap::new(), mail: Mail::default(), jobs: Jobs::default() }
     }
 
-    /// The server as its store has it. A session that can no longer be read is over; the rounds that were open when the store was written are not resumed.
+    /// The server as its store has it. A session that can no longer be read is over; a round that was open when
+    /// the store was written goes on: its vectors are added again, as the board brings them.
     pub fn restore(me: Me, store: &Records, now: Time) -> Self {
         let sessions: BTreeMap<_, _> = Session::restore_all(&me, store, now).into_iter().collect();
         let mail = Mail::restore(store, |id| sessions.contains_key(&id));
@@ -72,6 +73,7 @@ impl Server {
         let mut out = Effects::default();
         if self.mail.is_resumed() {
             self.again(moment, &mut out);
+            self.retry(moment, &mut out);
         }
         match input {
             Input::Message { address, payload } => self.receive(moment, address, payload, &mut out),
@@ -96,10 +98,24 @@ impl Server {
         self.mail.again(out);
     }
 
+    /// Whether a round is open. What came since it began is not acknowledged to the board until it is over: a server
+    /// that starts again needs it once more.
+    pub fn is_in_round(&self) -> bool {
+        self.sessions.values().any(Session::is_in_round)
+    }
+
     fn receive(&mut self, moment: &Moment, address: Address, payload: Bytes, out: &mut Effects) {
         let mut early = std::mem::take(&mut self.mail.early);
         let take = |address: &Address, payload: &Bytes, out: &mut Effects| self.take(moment, address, payload, out);
         early::receive((address, payload), &mut early, out, take);
+        self.mail.early = early;
+    }
+
+    /// Tries again what was early when this party was stopped.
+    fn retry(&mut self, moment: &Moment, out: &mut Effects) {
+        let mut early = std::mem::take(&mut self.mail.early);
+        let take = |address: &Address, payload: &Bytes, out: &mut Effects| self.take(moment, address, payload, out);
+        early::retry(&mut early, out, take);
         self.mail.early = early;
     }
 

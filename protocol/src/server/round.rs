@@ -1,6 +1,7 @@
 //! One round of a server: Shares in, a cohort fixed, the sum of its masked vectors out.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::gather::{Found, Gather};
 use super::joining::{Past, Running};
@@ -14,11 +15,13 @@ use crate::merkle;
 use crate::message::{Held, MOST_HELD, MaskedSum, Refuse, Share, cohort_leaf};
 use crate::outbox::Settled;
 use crate::places::Places;
+use crate::records::session_key;
+use crate::reopen::OpenRound;
 use crate::ring::Lanes;
 use crate::secret::Root;
 use crate::session::{Asked, Fixed, Lineup, Rules, place_of};
 use crate::shards::Shard;
-use crate::wire::Frame;
+use crate::wire::{self, Frame, Signed};
 
 /// How long another server waits for more before it reports whom it holds, in milliseconds.
 const BATCH_MILLIS: u64 = 10;
@@ -27,6 +30,8 @@ const BATCH_MILLIS: u64 = 10;
 enum Stage {
     /// Shares are open.
     Collecting,
+    /// The cohort was fixed before a restart: its vectors come again, and are added again.
+    Refilling(Box<Fixed>),
     /// The cohort is fixed; vectors outside it are being taken out.
     Fixed { digest: Digest },
     /// The sum is being packed.
@@ -53,19 +58,53 @@ pub(super) struct Round {
     duty: Duty,
     /// When the last new Share, chunk or Held came.
     news: Time,
+    /// It was restored: what it had comes again, maybe after what it led to.
+    resumed: bool,
     stage: Stage,
+}
+
+/// What the store keeps of an open round: the Cohort too, once it is fixed.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    open: OpenRound,
+    cohort: Option<Signed>,
 }
 
 impl Round {
     pub(super) fn begin(asked: Asked, rules: &Rules, running: &Running, desk: &mut ServerDesk<'_>) -> Self {
         let root = Root::new(desk.fresh("ward/1 server root", &asked.digest.0));
+        let round = Self::new(asked, root, rules, running, desk.now);
+        round.save(None, rules.session, desk);
+        round
+    }
+
+    fn new(asked: Asked, root: Root, rules: &Rules, running: &Running, now: Time) -> Self {
         let shard = Shard::new(running.index, rules.announce.servers.len());
         let duty = match running.index {
             0 => Duty::Lead(Box::new(Lead::new(&asked, rules, &running.lineup, &running.past))),
             _ => Duty::Report { unreported: Vec::new(), due: None },
         };
         let gather = Gather::new(asked.chunks, shard, running.lineup.count);
-        Self { root, gather, duty, news: desk.now, stage: Stage::Collecting, asked }
+        Self { root, gather, duty, news: now, resumed: false, stage: Stage::Collecting, asked }
+    }
+
+    fn save(&self, cohort: Option<Signed>, session: SessionId, desk: &mut ServerDesk<'_>) {
+        let stored = Stored { open: OpenRound::new(&self.asked, &self.root), cohort };
+        desk.out.put(round_key(session), wire::encode(&stored));
+    }
+
+    /// The round as the store has it. Which vectors were added is not in it: they come again.
+    pub(super) fn restore(stored: &[u8], rules: &Rules, running: &Running, now: Time) -> Option<Self> {
+        let Stored { open, cohort } = wire::decode(stored, "round").ok()?;
+        let (asked, root) = open.reopen(running.last, rules, &running.lineup)?;
+        let mut round = Self::new(asked, root, rules, running, now);
+        round.resumed = true;
+        if let Some(cohort) = cohort {
+            let fixed = Fixed::read(&cohort.open().ok()?, &running.lineup, round.asked.digest).ok()?;
+            round.stage = Stage::Refilling(Box::new(fixed));
+        }
+        Some(round)
     }
 
     fn pen<'a>(&'a self, session: SessionId, me: &'a Me) -> Pen<'a> {
@@ -74,7 +113,17 @@ impl Round {
 
     /// Whether the Shares of this round still count.
     fn collecting(&self) -> bool {
-        matches!(self.stage, Stage::Collecting)
+        matches!(self.stage, Stage::Collecting | Stage::Refilling(_))
+    }
+
+    /// Whether the Share of `place` can count.
+    fn allows(&self, place: Place) -> bool {
+        match (&self.stage, &self.duty) {
+            (Stage::Refilling(fixed), _) => fixed.cohort.places.contains(place),
+            (Stage::Collecting, Duty::Lead(lead)) => lead.allows(place),
+            (Stage::Collecting, Duty::Report { .. }) => true,
+            _ => false,
+        }
     }
 
     fn on_share(
@@ -86,8 +135,7 @@ impl Round {
         desk: &mut ServerDesk<'_>,
     ) -> Result<(), Stop> {
         let known = self.gather.sharer(place).is_some();
-        let barred = matches!(&self.duty, Duty::Lead(lead) if !lead.allows(place));
-        if !known && (barred || !self.collecting()) {
+        if !known && !self.allows(place) {
             return Err(Stop::Useless("the cohort is fixed, or cannot have this patient"));
         }
         let share: Share = frame.envelope.body()?;
@@ -180,8 +228,13 @@ impl Round {
 
     /// Fixes the cohort, where this is the first server and it is time to.
     fn decide(&mut self, rules: &Rules, lineup: &Lineup, desk: &mut ServerDesk<'_>) -> Option<Past> {
-        let Duty::Lead(lead) = &self.duty else { return None };
-        if !self.collecting() {
+        if let Stage::Refilling(fixed) = &self.stage {
+            let fixed = fixed.clone();
+            return self.refill(*fixed, rules, desk);
+        }
+        let (Duty::Lead(lead), Stage::Collecting) = (&self.duty, &self.stage) else { return None };
+        if desk.now >= self.asked.confirms_close() {
+            // It was away too long: nobody opens this cohort any more, and it would only bind its patients.
             return None;
         }
         let Self { asked, gather, news, .. } = self;
@@ -194,9 +247,29 @@ impl Round {
             Verdict::Fix(cohort) => {
                 let pen = self.pen(rules.session, desk.me);
                 let signed = lead::write_cohort(&cohort, &self.asked, &self.gather, lineup, rules, &pen, desk);
-                Some(self.fix(cohort, signed.digest()))
+                let digest = signed.digest();
+                self.save(Some(signed), rules.session, desk);
+                Some(self.fix(cohort, digest))
             }
         }
+    }
+
+    /// Once everybody of the cohort that was fixed before a restart is in the sum again: goes on with it. Other Shares
+    /// than it commits to make another sum, which nobody gets.
+    fn refill(&mut self, fixed: Fixed, rules: &Rules, desk: &mut ServerDesk<'_>) -> Option<Past> {
+        let leaves = self.leaves(&fixed)?;
+        if merkle::root(&leaves) != fixed.cohort.root {
+            self.send_refuse(&Refuse::BoardLost, rules, desk);
+            return None;
+        }
+        Some(self.fix(fixed.cohort.places, fixed.digest))
+    }
+
+    /// What the cohort commits to, once this server holds all of it.
+    fn leaves(&self, fixed: &Fixed) -> Option<Vec<Digest>> {
+        let whole = |place: &Place| self.gather.whole().places().contains(*place);
+        let leaf = |place| Some(cohort_leaf(place, self.gather.sharer(place).filter(|_| whole(&place))?.share));
+        fixed.places().map(leaf).collect()
     }
 
     /// From here on only these patients' vectors count.
@@ -208,29 +281,40 @@ impl Round {
     }
 
     /// The first server fixed the cohort: it must be of patients that this server holds too.
-    fn on_cohort(&mut self, frame: &Frame, lineup: &Lineup) -> Result<Past, Stop> {
+    fn on_cohort(
+        &mut self,
+        frame: &Frame,
+        lineup: &Lineup,
+        session: SessionId,
+        desk: &mut ServerDesk<'_>,
+    ) -> Result<Option<Past>, Stop> {
         if matches!(self.duty, Duty::Lead(_)) {
             return Err(rule("a Cohort is the first server's to send"));
         }
         let fixed = Fixed::read(frame, lineup, self.asked.digest)?;
-        if !self.collecting() {
+        if !matches!(self.stage, Stage::Collecting) {
             return Err(Stop::Useless("the cohort is fixed"));
         }
-        let mut leaves = Vec::new();
-        for place in fixed.places() {
-            let sharer = self.gather.sharer(place).filter(|_| self.gather.whole().places().contains(place));
-            leaves.push(cohort_leaf(place, sharer.ok_or(rule("a Cohort of whom another server does not hold"))?.share));
+        match self.leaves(&fixed) {
+            Some(leaves) if merkle::root(&leaves) == fixed.cohort.root => {
+                self.save(Some(fixed.signed), session, desk);
+                Ok(Some(self.fix(fixed.cohort.places, fixed.digest)))
+            }
+            Some(_) => Err(rule("a Cohort of other Shares than this server holds")),
+            None if self.resumed => {
+                self.save(Some(fixed.signed.clone()), session, desk);
+                self.stage = Stage::Refilling(Box::new(fixed));
+                Ok(None)
+            }
+            None => Err(rule("a Cohort of whom another server does not hold")),
         }
-        if merkle::root(&leaves) != fixed.cohort.root {
-            return Err(rule("a Cohort of other Shares than this server holds"));
-        }
-        Ok(self.fix(fixed.cohort.places, fixed.digest))
     }
 
     fn send_refuse(&mut self, refuse: &Refuse, rules: &Rules, desk: &mut ServerDesk<'_>) {
         let to = To::One(rules.hospital.name.clone());
         let message = self.pen(rules.session, desk.me).write(Kind::Refuse, to, self.asked.digest, refuse);
         desk.out.send.push(message);
+        desk.out.forget(round_key(rules.session));
         self.stage = Stage::Over;
     }
 
@@ -309,8 +393,9 @@ impl Running {
                 round.news = desk.now;
             }
             Kind::Cohort => {
-                let past = round.on_cohort(frame, &self.lineup)?;
-                self.remember(past, rules.session, desk);
+                if let Some(past) = round.on_cohort(frame, &self.lineup, rules.session, desk)? {
+                    self.remember(past, rules.session, desk);
+                }
             }
             _ => self.take_patients(frame, address, rules, desk)?,
         }
@@ -390,7 +475,7 @@ impl Running {
             desk.out
                 .settled
                 .extend([Settled::Round(session, number), Settled::Cohort(session, number, Some(hospital))]);
-            self.round = None;
+            self.close_round(session, desk);
         } else if round.collecting() && desk.now < close {
             let quiet = round.news.plus_millis(round.asked.tenth());
             desk.out.wake_at(if quiet > desk.now { quiet.min(close) } else { close });
@@ -411,7 +496,21 @@ impl Running {
     }
 
     fn remember(&mut self, past: Past, session: SessionId, desk: &mut ServerDesk<'_>) {
-        self.past.push(past);
-        self.save(session, desk);
+        if self.past.iter().all(|known| known.round != past.round) {
+            self.past.push(past);
+            self.save(session, desk);
+        }
     }
+
+    /// The round is over, or given up.
+    pub(super) fn close_round(&mut self, session: SessionId, desk: &mut ServerDesk<'_>) {
+        if self.round.take().is_some() {
+            desk.out.forget(round_key(session));
+        }
+    }
+}
+
+/// The record of the round that is open.
+fn round_key(session: SessionId) -> String {
+    session_key(session, "round")
 }

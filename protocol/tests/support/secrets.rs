@@ -12,9 +12,12 @@ pub fn secrets(study: &Study) -> Vec<[u8; 32]> {
         for (key, value) in study.net.store(&who).unwrap() {
             let secret = ["/chains", "/holdings", "/holding/", "/randomness", "/seal", "/payload"];
             let own_state = key.ends_with("/state") && (who == name("server") || who == name("hospital"));
-            if own_state || key.ends_with("/round") {
-                // The randomness, or the root, is the last field.
+            if own_state {
+                // The randomness is the last field.
                 found.push(value[value.len() - 32..].try_into().unwrap());
+            } else if key.ends_with("/round") {
+                // The root is the first field, after the marks of two arrays and its own.
+                found.push(value[4..36].try_into().unwrap());
             } else if secret.iter().any(|what| key.contains(what)) && !key.ends_with("/rounds") {
                 // MessagePack writes 32 bytes as c4 20 and the bytes; a bare record is the secret itself.
                 found.extend(<[u8; 32]>::try_from(value.as_slice()).ok());
