@@ -137,24 +137,24 @@ pub enum Fault {
 
 /// A kind of fault, and how often it must have happened in a thousand runs for them to say anything.
 pub const KINDS: [(&str, u64); 18] = [
-    ("drop", 2000),
-    ("repeat", 2000),
-    ("reorder", 2000),
-    ("delay", 2000),
-    ("early", 500),
-    ("late", 500),
+    ("drop", 1500),
+    ("repeat", 5000),
+    ("reorder", 6000),
+    ("delay", 4000),
+    ("early", 3000),
+    ("late", 600),
     ("crash", 500),
     ("crash while sending", 200),
-    ("older store", 100),
+    ("older store", 50),
     ("lost store", 100),
-    ("clock jump", 200),
+    ("clock jump", 150),
     ("deaf", 100),
-    ("mute", 100),
-    ("partition", 100),
-    ("board lost", 100),
-    ("changed values", 100),
-    ("silent patient", 50),
-    ("older server or hospital", 50),
+    ("mute", 80),
+    ("partition", 90),
+    ("board lost", 90),
+    ("changed values", 70),
+    ("silent patient", 40),
+    ("older server or hospital", 25),
 ];
 
 /// How often each kind of fault happened.

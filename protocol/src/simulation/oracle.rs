@@ -53,8 +53,8 @@ pub(super) struct Oracle {
     versions: BTreeMap<(u8, Snapshot), u8>,
     /// All answers: which session and round, and who is in.
     pub(super) answers: Vec<(SessionId, RoundNo, Snapshot, BTreeSet<u8>)>,
-    /// How many rounds and sessions ended without an answer.
-    pub(super) aborts: u64,
+    /// How many rounds and sessions ended without an answer, by reason.
+    pub(super) aborts: BTreeMap<&'static str, u64>,
     /// How many rounds and sessions ended at the hospital, with or without an answer.
     pub(super) ends: u64,
     pub(super) failure: Option<Failure>,
@@ -77,7 +77,7 @@ impl Oracle {
             shared: BTreeMap::new(),
             versions: BTreeMap::new(),
             answers: Vec::new(),
-            aborts: 0,
+            aborts: BTreeMap::new(),
             ends: 0,
             failure: None,
         }
@@ -91,6 +91,11 @@ impl Oracle {
     /// The first failure is the one that counts.
     pub(super) fn fail(&mut self, rule: &'static str, what: String) {
         self.failure.get_or_insert(Failure { rule, what });
+    }
+
+    /// Whether nobody came back with an older store: everybody knows what it promised, and what it was sent.
+    pub(super) fn all_remember(&self) -> bool {
+        self.restored.is_empty()
     }
 
     /// Takes one step of one party's machine.
@@ -222,8 +227,8 @@ impl Oracle {
             Event::Fault(fault) if self.restored.is_empty() => {
                 self.fail("no accusation", format!("{who} accuses where all follow the protocol: {fault}"));
             }
-            Event::Aborted { .. } if *who == self.cast.hospital => {
-                self.aborts += 1;
+            Event::Aborted { reason, .. } if *who == self.cast.hospital => {
+                *self.aborts.entry(reason.code()).or_default() += 1;
                 self.ends += 1;
             }
             Event::Opened(answer) => {
@@ -295,7 +300,14 @@ impl Oracle {
         Ok(())
     }
 
-    fn judge_receipt(&mut self, who: &Name, (session, round): (SessionId, RoundNo), count: u32, included: bool, root: Digest) {
+    fn judge_receipt(
+        &mut self,
+        who: &Name,
+        (session, round): (SessionId, RoundNo),
+        count: u32,
+        included: bool,
+        root: Digest,
+    ) {
         let Some(i) = self.cast.number(who) else { return };
         let Some(fixed) = self.cohort(session, round, root) else {
             return self.fail("receipt", format!("{who} has a receipt for no cohort that was fixed"));
@@ -303,7 +315,10 @@ impl Oracle {
         let people = self.people(fixed);
         // A patient that came back with an older store may have lost its place.
         if people.len() != count as usize || (people.contains(&i) != included && !self.restored.contains(who)) {
-            self.fail("receipt", format!("{who} has a receipt of round {} that says otherwise than its cohort", round.0));
+            self.fail(
+                "receipt",
+                format!("{who} has a receipt of round {} that says otherwise than its cohort", round.0),
+            );
         }
     }
 }

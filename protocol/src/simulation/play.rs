@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use super::fault::{Blow, Counts, Fault};
@@ -40,8 +41,8 @@ pub struct Outcome {
     pub steps: u64,
     /// How many rounds were answered, in faults and in calm.
     pub answers: u64,
-    /// How many rounds, and sessions before their first, ended without an answer.
-    pub aborts: u64,
+    /// How many rounds, and sessions before their first, ended without an answer, by reason.
+    pub aborts: BTreeMap<&'static str, u64>,
     /// The most that any party stored, in bytes.
     pub most_stored: usize,
 }
@@ -50,8 +51,11 @@ pub struct Outcome {
 pub(super) fn play(seed: u64, shape: &Shape, source: Source, blows: &[(u64, Blow)]) -> Outcome {
     match Play::new(seed, shape, source, blows) {
         Ok(mut play) => {
-            if let Err(error) = play.run() {
-                play.oracle.borrow_mut().fail("set-up", error.to_string());
+            // What a panic leaves behind is only looked at.
+            match catch_unwind(AssertUnwindSafe(|| play.run())) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => play.fail("set-up", error.to_string()),
+                Err(_) => play.fail("no panic", "a machine panicked; what it said is on stderr".into()),
             }
             play.outcome()
         }
@@ -62,7 +66,7 @@ pub(super) fn play(seed: u64, shape: &Shape, source: Source, blows: &[(u64, Blow
             counts: Counts::default(),
             steps: 0,
             answers: 0,
-            aborts: 0,
+            aborts: BTreeMap::new(),
             most_stored: 0,
         },
     }
@@ -87,7 +91,7 @@ struct Play<'a> {
     /// Who comes back when.
     back: BTreeMap<(Time, u64), Back>,
     /// Who will die when it has written enough, and for how long it is then away.
-    armed: Vec<(Name, Blow, u64)>,
+    armed: Vec<(Name, u64)>,
     copies: BTreeMap<Name, Records>,
     sessions: Vec<SessionId>,
     steps: u64,
@@ -108,7 +112,8 @@ impl<'a> Play<'a> {
         net.watch(move |who, step| looks.borrow_mut().look(who, step));
         net.tamper(move |delivery| passes.borrow_mut().pass(delivery));
         let mut blows = blows.to_vec();
-        blows.sort_by_key(|(step, _)| std::cmp::Reverse(*step));
+        blows.sort_by_key(|(step, _)| *step);
+        blows.reverse();
         Ok(Self {
             shape,
             cast,
@@ -197,9 +202,13 @@ impl<'a> Play<'a> {
     /// Asks for the sum over a snapshot and waits for the round's end.
     fn ask(&mut self, session: SessionId, snapshot: u8) -> Result<(), PlanError> {
         let Some(label) = label(snapshot) else { return Ok(()) };
-        match self.net.ask(session, self.shape.ask(label)) {
-            // The round before is cut off, or the Roster is not here: either may be, under faults.
-            Err(PlanError::Busy) => self.net.stop(session, false),
+        let ask = self.shape.ask(label);
+        match self.net.ask(session, ask.clone()) {
+            // The round before came to no end, or the Roster to nobody: either may be, under faults.
+            Err(PlanError::Busy) => {
+                self.net.stop(session, false);
+                self.net.ask(session, ask)?;
+            }
             other => other?,
         }
         let ends = self.ends();
@@ -239,13 +248,12 @@ impl<'a> Play<'a> {
     /// After each step: who died meanwhile, and is everything within its bounds?
     fn step(&mut self) {
         self.steps += 1;
-        let dead: Vec<usize> =
-            (0..self.armed.len()).filter(|at| !self.net.is_alive(&self.armed[*at].0)).collect();
+        let dead: Vec<usize> = (0..self.armed.len()).filter(|at| !self.net.is_alive(&self.armed[*at].0)).collect();
         for at in dead.into_iter().rev() {
-            let (who, blow, down) = self.armed.remove(at);
+            let (who, down) = self.armed.remove(at);
             // A crash of another kind may have come first.
             if !self.back.values().any(|back| back.who == who) {
-                self.record("crash while sending", &blow);
+                self.weather.borrow_mut().counts.add("crash while sending");
                 self.come_back_in(down, Back { who, anew: false });
             }
         }
@@ -305,7 +313,8 @@ impl<'a> Play<'a> {
             Blow::LostStore { who, down } => self.crash("lost store", blow, who, *down, Some(Records::new()), 0),
             Blow::CrashSending { who, after, down } if self.net.is_alive(who) => {
                 self.net.kill_while_sending(who, (*after).into());
-                self.armed.push((who.clone(), blow.clone(), *down));
+                self.weather.borrow_mut().fired.push(Fault::Blow(self.steps, blow.clone()));
+                self.armed.push((who.clone(), *down));
             }
             Blow::Copy { who } => {
                 if let Some(store) = self.net.store(who).cloned() {
@@ -399,12 +408,16 @@ impl<'a> Play<'a> {
 
     /// In calm every session that lives answers over new data, and so does a new one, over all that answer at all.
     fn converge(&mut self) -> Result<(), PlanError> {
-        for session in self.sessions.clone() {
-            self.ask_in_calm(session, 3, 2)?;
+        for (session, snapshot) in self.sessions.clone().into_iter().zip(3..) {
+            let lives = self.ask_in_calm(session, snapshot, 2)?;
+            let whole = self.oracle.borrow().all_remember() && self.shape.silent.is_empty();
+            if lives == Some(false) && whole {
+                self.fail("recovery", format!("session {} gives no answer after the faults stopped", session.short()));
+            }
         }
         self.open()?;
         let Some(session) = self.sessions.last().copied() else { return Ok(()) };
-        if !self.ask_in_calm(session, 4, 1)? {
+        if self.ask_in_calm(session, u8::MAX, 1)? != Some(true) {
             self.fail("convergence", "a new session gives no answer after the faults stopped".into());
         }
         let oracle = self.oracle.borrow();
@@ -417,22 +430,22 @@ impl<'a> Play<'a> {
         self.close()
     }
 
-    /// Asks up to `times` times over a new snapshot; whether there is an answer.
-    fn ask_in_calm(&mut self, session: SessionId, snapshot: u8, times: u8) -> Result<bool, PlanError> {
+    /// Asks up to `times` times over a new snapshot; whether there is an answer, and nothing where the session is over.
+    fn ask_in_calm(&mut self, session: SessionId, snapshot: u8, times: u8) -> Result<Option<bool>, PlanError> {
         for who in self.cast.patients.clone() {
             self.offer(&who, &[snapshot], 0);
         }
         for _ in 0..times {
             let answers = self.oracle.borrow().answers.len();
             match self.ask(session, snapshot) {
-                Err(PlanError::NoSession(_)) => return Ok(false),
+                Err(PlanError::NoSession(_)) => return Ok(None),
                 other => other?,
             }
             if self.oracle.borrow().answers.len() > answers {
-                return Ok(true);
+                return Ok(Some(true));
             }
         }
-        Ok(false)
+        Ok(Some(false))
     }
 
     /// All sessions end: nobody keeps anything of them but that they are over, and where snapshots went.
@@ -442,10 +455,11 @@ impl<'a> Play<'a> {
         }
         self.pass_until(u64::from(2 * ROUND_SECONDS) * 1000, |_| false);
         self.look_at_stores();
-        let restored = !self.oracle.borrow().restored.is_empty();
-        for who in self.cast.everybody().filter(|_| !restored) {
+        let whole = self.oracle.borrow().all_remember();
+        for who in self.cast.everybody().filter(|_| whole) {
             let kept = self.net.store(who).into_iter().flat_map(|store| store.keys());
-            let kept: Vec<&String> = kept.filter(|key| ["session/", "early/"].iter().any(|of| key.starts_with(of))).collect();
+            let kept: Vec<&String> =
+                kept.filter(|key| ["session/", "early/"].iter().any(|of| key.starts_with(of))).collect();
             if !kept.is_empty() {
                 self.fail("wiping", format!("{who} keeps {kept:?} of sessions that ended"));
             }
@@ -463,7 +477,7 @@ impl<'a> Play<'a> {
             counts: weather.counts.clone(),
             steps: self.steps,
             answers: oracle.answers.len() as u64,
-            aborts: oracle.aborts,
+            aborts: oracle.aborts.clone(),
             most_stored: self.most_stored,
         }
     }

@@ -65,7 +65,8 @@ impl Shape {
         let threshold = dice.within(1, most.max(1).into()) as u8;
         let marked = if dice.percent(50) { committee } else { patients };
         let min_cohort = dice.within(2, u64::from(patients) - 1) as u8;
-        let (servers, dimension) = if dice.per_mille(20) { (dice.within(1, 2), 140_000) } else { (1, dice.within(1, 4)) };
+        let (servers, dimension) =
+            if dice.per_mille(20) { (dice.within(1, 2), 140_000) } else { (1, dice.within(1, 4)) };
         let mut shape = Self {
             patients,
             marked,
@@ -99,7 +100,11 @@ impl Shape {
     /// Everybody's names.
     pub(super) fn cast(&self) -> Result<Cast, NameError> {
         let all = |of: u8, stem: &str| (0..of).map(|i| format!("{stem}{i}").parse()).collect::<Result<Vec<Name>, _>>();
-        Ok(Cast { hospital: "hospital".parse()?, servers: all(self.servers, "server-")?, patients: all(self.patients, "p")? })
+        Ok(Cast {
+            hospital: "hospital".parse()?,
+            servers: all(self.servers, "server-")?,
+            patients: all(self.patients, "p")?,
+        })
     }
 
     /// The rules of a session that is opened now.

@@ -131,9 +131,8 @@ impl Weather {
     /// For how long a cut holds this back.
     fn wait(&mut self, delivery: &Delivery) -> Option<u64> {
         self.cuts.retain(|cut| cut.until > self.now);
-        let holds = |cut: &&Cut| {
-            (cut.deaf && cut.who == delivery.receiver) || (cut.mute && cut.who == delivery.address.from)
-        };
+        let holds =
+            |cut: &&Cut| (cut.deaf && cut.who == delivery.receiver) || (cut.mute && cut.who == delivery.address.from);
         self.cuts.iter().filter(holds).map(|cut| cut.until.0 - self.now.0).max()
     }
 
