@@ -394,11 +394,11 @@ impl Network {
 
     /// Stops a party at once; what is on its way to it waits until it is back.
     pub fn kill(&mut self, name: &Name) {
-<<<<<<< HEAD
         let Some(party) = self.parties.get_mut(name) else { return };
         party.machine = None;
         party.wake = None;
         party.jobs.clear();
+        party.dies_after = None;
         let (lost, queue) = std::mem::take(&mut self.queue).into_iter().partition(|one| one.receiver == *name);
         self.queue = queue;
         let lost: VecDeque<Delivery> = lost;
@@ -407,16 +407,6 @@ impl Network {
         self.held = held;
         let lost: BTreeMap<(Time, u64), Delivery> = lost;
         party.unacknowledged.extend(lost.into_values());
-=======
-        if let Some(party) = self.parties.get_mut(name) {
-            party.machine = None;
-            party.wake = None;
-            party.jobs.clear();
-            party.dies_after = None;
-        }
-        self.queue.retain(|delivery| delivery.receiver != *name);
-        self.held.retain(|_, delivery| delivery.receiver != *name);
->>>>>>> hunt
     }
 
     /// Has a party die the next time that it has stored what leads to a message of `kind`, before it is sent.
