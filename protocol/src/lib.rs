@@ -106,6 +106,7 @@ pub mod memory;
 pub mod merkle;
 pub mod message;
 
+mod answer;
 mod caretaker;
 mod chains;
 mod chunks;

@@ -130,13 +130,14 @@ impl Round {
     /// Binds the snapshot and stores the root, then has the vector masked.
     fn mask(&mut self, rules: &Rules, roster: Digest, vault: &mut Vault, desk: &mut Desk<'_, Ticket>) {
         let begin = &self.asked.begin;
-        let Some(record) = vault.record(&begin.snapshot) else { return };
+        let Some((record, input)) = vault.record(&begin.snapshot) else { return };
         vault.bind(&begin.snapshot, rules.session, roster, desk);
         let stored = Stored { begin: self.asked.digest, root: *self.root.expose() };
         desk.out.put(session_key(rules.session, "round"), wire::encode(&stored));
         let job = Job::Mask {
             question: begin.question.clone(),
             record,
+            input,
             chunks: self.asked.chunks,
             root: self.root.duplicate(),
             begin: self.asked.digest,
