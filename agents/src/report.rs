@@ -108,7 +108,7 @@ impl Report {
             outcome: "opened".into(),
             session: answer.session.short(),
             round: answer.round.0,
-            fields: answer.fields.clone(),
+            fields: answer.question.fields(),
             sum: answer.sum.iter().filter_map(|sum| number(sum).ok()).collect(),
             cohort: answer.cohort,
             invited: answer.invited,
@@ -173,6 +173,7 @@ impl Opened {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
+    use protocol::{Column, Question};
 
     #[test]
     fn decimals_keep_their_digits_through_json_and_back() {
@@ -180,7 +181,7 @@ mod tests {
             session: SessionId::default(),
             round: RoundNo(1),
             snapshot: "1".parse().unwrap(),
-            fields: vec!["a".into(), "b".into()],
+            question: Question::Sum(vec![Column::scalar("a"), Column::scalar("b")]),
             sum: vec![600_000_000, 9_007_199_254_740_993],
             scale: protocol::Scale::default(),
             cohort: 3,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
+use crate::answer::Answering;
 use crate::chunks::Chunks;
 use crate::id::Digest;
 use crate::kdf;
@@ -29,6 +30,8 @@ pub enum Job {
         question: Question,
         /// What it is answered from.
         record: Arc<Record>,
+        /// A keyed digest of the record: two inputs under one restored root get independent masks.
+        input: Digest,
         /// The vector's ring and chunks.
         chunks: Chunks,
         /// The round's root, from which the seeds are derived.
@@ -194,10 +197,10 @@ impl Job {
     /// Runs the job here and now.
     pub fn run(self) -> Outcome {
         match self {
-            Job::Mask { question, record, chunks, root, begin, blocks } => match question.answer(&record) {
-                Some(vector) => mask_vector(&vector, &chunks, &root, begin, blocks).unwrap_or(Outcome::Unfit),
-                None => Outcome::Unfit,
-            },
+            Job::Mask { question, record, input, chunks, root, begin, blocks } => {
+                let seeds = (0..blocks).map(|block| Seed::derive(&root, begin, input, block)).collect();
+                mask_vector(&question, &record, &chunks, seeds).unwrap_or(Outcome::Unfit)
+            }
             Job::Identify { bytes } => Outcome::Identified { digest: kdf::chunk_digest(&bytes), bytes },
             Job::Fold { at, sum, ring, add, subtract } => {
                 fold(at, sum, ring, &add, &subtract).unwrap_or(Outcome::Unfit)
@@ -219,17 +222,15 @@ fn vector_bytes(chunks: &Chunks) -> usize {
     (0..chunks.count()).map(|chunk| chunks.bytes(chunk)).sum()
 }
 
-fn mask_vector(vector: &SecretVector, chunks: &Chunks, root: &Root, begin: Digest, blocks: u16) -> Option<Outcome> {
-    let ring = chunks.ring();
-    let input = vector.digest(ring, root).ok()?;
-    let seeds: Vec<Seed> = (0..blocks).map(|block| Seed::derive(root, begin, input, block)).collect();
+fn mask_vector(question: &Question, record: &Record, chunks: &Chunks, seeds: Vec<Seed>) -> Option<Outcome> {
+    let vector = Answering::new(question, record)?;
     let keys: Vec<StreamKey> = seeds.iter().map(Seed::stream_key).collect();
     let mut packed = Vec::new();
     let mut digests = Vec::new();
     for chunk in 0..chunks.count() {
         let start = chunks.start(chunk);
-        let range = start as usize..start as usize + chunks.len(chunk);
-        let bytes = Bytes::from(mask::mask_values(&keys, ring, start, vector.0.get(range)?).ok()?);
+        let values = vector.range(start as usize..start as usize + chunks.len(chunk))?;
+        let bytes = Bytes::from(mask::mask_values(&keys, chunks.ring(), start, &values).ok()?);
         digests.push(kdf::chunk_digest(&bytes));
         packed.push(bytes);
     }
@@ -288,7 +289,10 @@ fn reconstruct(secret: &SealSecret, chunks: &Chunks, masked: &[Bytes], sealed: &
             return Outcome::BadSum(one.seat);
         }
     }
-    Outcome::Reconstructed(SecretVector(sums.iter().flat_map(|sum| sum.to_i64(ring)).collect()))
+    // With room for all from the start: growing would leave copies behind that nobody wipes.
+    let mut answer = SecretVector(Vec::with_capacity(sums.iter().map(Lanes::len).sum()));
+    sums.iter().for_each(|sum| sum.append_i64(ring, &mut answer.0));
+    Outcome::Reconstructed(answer)
 }
 
 /// Adds one mask sum to `sums`; `None` where it does not open, or is of other blocks or another shape.

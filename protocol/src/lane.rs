@@ -1,8 +1,10 @@
 //! One coordinate in memory.
 
+use zerocopy::{Immutable, IntoBytes};
+
 /// An unsigned integer with wrapping arithmetic, read from and written to words of `W` bytes: bytes that the lane has
 /// and the word lacks are zero on the way in and dropped on the way out.
-pub(crate) trait Lane: Copy {
+pub(crate) trait Lane: Copy + Immutable + IntoBytes {
     fn plus(self, other: Self) -> Self;
     fn minus(self, other: Self) -> Self;
     fn wide(self) -> u64;

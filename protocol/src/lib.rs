@@ -107,6 +107,7 @@ pub mod merkle;
 pub mod message;
 pub mod simulation;
 
+mod answer;
 mod caretaker;
 mod chains;
 mod chunks;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+use zerocopy::IntoBytes as _;
 use zeroize::Zeroize;
 
 use crate::lane::Lane;
@@ -199,8 +200,15 @@ impl Lanes {
 
     /// The ring elements as signed values, their sign taken from bit w-1.
     pub fn to_i64(&self, ring: Ring) -> Vec<i64> {
+        let mut values = Vec::with_capacity(self.len());
+        self.append_i64(ring, &mut values);
+        values
+    }
+
+    /// Appends the ring elements as signed values.
+    pub(crate) fn append_i64(&self, ring: Ring, values: &mut Vec<i64>) {
         let unused = 64 - u32::from(ring.bits());
-        each!(self, v => v.iter().map(|&lane| ((lane.wide() << unused) as i64) >> unused).collect())
+        each!(self, v => values.extend(v.iter().map(|&lane| ((lane.wide() << unused) as i64) >> unused)));
     }
 
     /// Adds coordinate by coordinate.
@@ -275,6 +283,10 @@ fn combine_narrow<L: Lane, const W: usize, const S: usize>(
 
 /// Appends the words of `lanes` as they travel.
 pub(crate) fn pack_onto<L: Lane>(lanes: &[L], ring: Ring, bytes: &mut Vec<u8>) {
+    if cfg!(target_endian = "little") && ring.word_bytes() == size_of::<L>() {
+        // Such lanes lie in memory as they travel: one copy, and no zeros before it.
+        return bytes.extend_from_slice(lanes.as_bytes());
+    }
     let start = bytes.len();
     bytes.resize(start + lanes.len() * ring.word_bytes(), 0);
     let to = &mut bytes[start..];

@@ -1,8 +1,8 @@
-//! Words that are narrower than their lanes: the words of 32 bytes of lanes by one shuffle of bytes (AVX2).
+//! Words that are narrower than their lanes: to and from 32 bytes of lanes by one shuffle of bytes (AVX2).
 
 use std::arch::x86_64::*;
 
-use zerocopy::transmute;
+use zerocopy::{IntoBytes as _, transmute};
 
 use crate::lane::Lane;
 
@@ -25,6 +25,33 @@ pub(crate) fn combine<L: Lane, const W: usize, const S: usize>(
         lanes.iter_mut().zip(spread.as_chunks::<S>().0).for_each(|(lane, word)| *lane = op(*lane, L::read(word)));
     }
     done
+}
+
+/// Writes the low `W` bytes of every lane, and says of how many: the words of the rest take less than 32 bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(crate) fn pack<L: Lane, const W: usize>(lanes: &[L], bytes: &mut [u8]) -> usize {
+    // What the words of half a register take; what is stored past them, the next ones overwrite.
+    let half = 16 / size_of::<L>() * W;
+    let pattern = gathering::<W>(size_of::<L>());
+    let mut at = 0;
+    for group in lanes.as_bytes().as_chunks::<32>().0 {
+        let Some(window) = bytes.get_mut(at..at + half + 16) else { break };
+        let [first, last]: [[u8; 16]; 2] = transmute!(_mm256_shuffle_epi8(transmute!(*group), pattern));
+        window[..16].copy_from_slice(&first);
+        window[half..].copy_from_slice(&last);
+        at += 2 * half;
+    }
+    at / W
+}
+
+/// Where each byte of the words comes from, in both halves of a register of lanes of `lane` bytes; -1 stands for zero.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn gathering<const W: usize>(lane: usize) -> __m256i {
+    let source = |byte: usize| if byte < 16 / lane * W { (byte / W * lane + byte % W) as u8 } else { u8::MAX };
+    let word = |i: usize| i64::from_le_bytes(std::array::from_fn(|k| source(8 * i + k)));
+    _mm256_set_epi64x(word(1), word(0), word(1), word(0))
 }
 
 /// Where each byte of a register of lanes comes from: the lower half from the first 16 bytes of the words and the

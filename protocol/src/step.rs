@@ -13,6 +13,7 @@ use crate::id::{Address, Digest, Kind, Name, RoundNo, SessionId, Snapshot, Time}
 use crate::job::{Job, JobId, Outcome};
 use crate::message::Decline;
 use crate::outbox::Settled;
+use crate::task::Question;
 
 /// The time and 32 fresh random bytes: all that a machine learns of the world besides its inputs.
 pub struct Moment {
@@ -260,8 +261,8 @@ pub struct Answer {
     pub round: RoundNo,
     /// Over which snapshot.
     pub snapshot: Snapshot,
-    /// A name for each coordinate.
-    pub fields: Vec<String>,
+    /// What was asked: it names each coordinate, see [`Question::fields`].
+    pub question: Question,
     /// The sum of each coordinate, in units of 1 / scale.
     pub sum: Vec<i64>,
     /// Units per 1.

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::decimal::Scale;
 use crate::id::{Digest, Name};
 use crate::kdf;
-use crate::ring::{Lanes, Ring, RingError};
-use crate::secret::Root;
 
 /// A column of a patient's data: a name and how many coordinates it has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,20 +74,6 @@ impl Question {
                 width => (0..width).map(|at| format!("{}[{at}]", column.name)).collect(),
             })
             .collect()
-    }
-
-    /// The vector that answers the question from `record`; `None` where a column is missing or of another width.
-    pub fn answer(&self, record: &Record) -> Option<SecretVector> {
-        // With room for all from the start: growing would leave copies behind that nobody wipes.
-        let mut vector = SecretVector(Vec::with_capacity(self.dimension() as usize));
-        for column in self.columns() {
-            let values = record.columns.get(&column.name)?;
-            if values.len() != column.width as usize {
-                return None;
-            }
-            vector.0.extend_from_slice(values);
-        }
-        Some(vector)
     }
 }
 
@@ -185,7 +169,13 @@ impl Record {
 }
 
 impl Record {
-    /// A digest of the data keyed by a secret of the owner: what is frozen when a snapshot is first shared.
+    /// The coordinates of `column`; `None` where the record has no such column or one of another width.
+    pub(crate) fn column(&self, column: &Column) -> Option<&[i64]> {
+        self.columns.get(&column.name).map(Vec::as_slice).filter(|values| values.len() == column.width as usize)
+    }
+
+    /// A digest of the data keyed by a secret of the owner: what is frozen when a snapshot is first shared, and what the
+    /// masks are bound to.
     pub(crate) fn digest(&self, secret: &[u8; 32]) -> Digest {
         let columns = self.columns.iter().map(|(name, values)| {
             let values = keyed_digest("ward/1 column", secret, values.iter());
@@ -226,24 +216,6 @@ impl std::fmt::Debug for Record {
 
 /// A patient's vector in the clear; wiped on drop, prints as `SecretVector(..)`.
 pub struct SecretVector(pub(crate) Vec<i64>);
-
-impl SecretVector {
-    /// A digest of the coordinates, as the words of `ring`, keyed by the round's root: two inputs under one restored root
-    /// get independent masks.
-    pub(crate) fn digest(&self, ring: Ring, root: &Root) -> Result<Digest, RingError> {
-        let key = Zeroizing::new(kdf::derive("ward/1 input", root.expose(), &[]));
-        let mut hasher = blake3::Hasher::new_keyed(&key);
-        for part in self.0.chunks(DIGEST_TILE) {
-            hasher.update(&Zeroizing::new(Lanes::from_i64(ring, part)?.pack(ring)));
-        }
-        let digest = Digest(*hasher.finalize().as_bytes());
-        hasher.zeroize();
-        Ok(digest)
-    }
-}
-
-/// So many coordinates are packed at a time, to be hashed while they are in the cache.
-const DIGEST_TILE: usize = 16 * 1024;
 
 impl Drop for SecretVector {
     fn drop(&mut self) {

@@ -49,13 +49,17 @@ pub(crate) fn cut<L: Lane>(values: &[i64], bits: u32, to: &mut [L]) -> bool {
     beyond == 0
 }
 
-/// Writes the low `W` bytes of every lane to `bytes`, which has `W` for each.
+/// Writes the low `W` bytes of every lane, which has more, to `bytes`, which has `W` for each.
+#[multiversion(targets("x86_64+avx2"))]
 pub(crate) fn pack<L: Lane, const W: usize>(lanes: &[L], bytes: &mut [u8]) {
     const GROUP: usize = 8;
+    let mut done = match_target! {
+        "x86_64+avx2" => shuffle::pack::<L, W>(lanes, bytes),
+        _ => 0,
+    };
     // A whole lane is one store; what it writes past its word, the next word overwrites.
     let stored = W.max(size_of::<L>());
-    let mut done = 0;
-    for lanes in lanes.chunks_exact(GROUP) {
+    for lanes in lanes[done..].chunks_exact(GROUP) {
         let at = done * W;
         let Some(window) = bytes.get_mut(at..at + (GROUP - 1) * W + stored) else { break };
         for (i, lane) in lanes.iter().enumerate() {

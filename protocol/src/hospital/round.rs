@@ -541,7 +541,7 @@ impl Open {
             session: rules.session,
             round: round.asked.round,
             snapshot: begin.snapshot.clone(),
-            fields: begin.question.fields(),
+            question: begin.question.clone(),
             sum,
             scale: begin.scale,
             cohort: count,

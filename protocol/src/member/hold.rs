@@ -12,8 +12,12 @@ use crate::secret::{ChainKey, Seed, StreamKey};
 use crate::session::{Asked, Rules};
 use crate::wire::{self, Frame};
 
-/// How long a member waits for more before it reports what it holds, in milliseconds.
+/// How long a member waits at least for more before it reports what it holds, in milliseconds.
 const BATCH_MILLIS: u64 = 10;
+
+/// Beyond that it waits for so small a part of the time that the round took so far: reports cost the same however many
+/// they speak of, and a long round needs no more of them than a short one.
+const BATCH_PART: u64 = 16;
 
 /// The seeds that one patient gave this member, by the blocks that it holds.
 #[derive(Debug)]
@@ -160,9 +164,11 @@ impl Member {
             Err(other) => return Err(other),
         };
         let all = holdings.held.len() + holdings.faults.len() == self.lineup.count as usize;
+        let enough = round.asked.begin.enough == Some(holdings.held.len() as u32);
         let full = holdings.unreported.len() + holdings.unreported_faults.len() >= MOST_HELD;
-        let due = *holdings.due.get_or_insert(desk.now.plus_millis(BATCH_MILLIS));
-        if all || full || desk.now >= due {
+        let patience = desk.now.0.saturating_sub(round.asked.since.0) / BATCH_PART;
+        let due = *holdings.due.get_or_insert(desk.now.plus_millis(patience.max(BATCH_MILLIS)));
+        if all || enough || full || desk.now >= due {
             self.report_held(rules, desk);
         }
         verdict

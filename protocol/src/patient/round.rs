@@ -164,10 +164,11 @@ impl Round {
     /// Has the vector masked.
     fn mask(&self, rules: &Rules, vault: &Vault, desk: &mut Desk<'_, Ticket>) {
         let begin = &self.asked.begin;
-        let Some(record) = vault.record(&begin.snapshot) else { return };
+        let Some((record, input)) = vault.record(&begin.snapshot) else { return };
         let job = Job::Mask {
             question: begin.question.clone(),
             record,
+            input,
             chunks: self.asked.chunks,
             root: self.root.duplicate(),
             begin: self.asked.digest,

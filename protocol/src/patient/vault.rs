@@ -107,8 +107,9 @@ impl Vault {
         self.offered.keys()
     }
 
-    pub(crate) fn record(&self, snapshot: &Snapshot) -> Option<Arc<Record>> {
-        self.offered.get(snapshot).map(|offered| offered.record.clone())
+    /// The data under `snapshot`, and their digest, which only this patient can make.
+    pub(crate) fn record(&self, snapshot: &Snapshot) -> Option<(Arc<Record>, Digest)> {
+        self.offered.get(snapshot).map(|offered| (offered.record.clone(), offered.values))
     }
 
     /// The other session that `snapshot` belongs to, if it does not belong to `session` or to none yet.
