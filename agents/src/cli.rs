@@ -148,6 +148,9 @@ pub struct UpArgs {
     /// Leave everything running after the answer, until Ctrl-C.
     #[arg(long)]
     pub keep: bool,
+    /// How often a round that ends without an answer is asked again.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub retries: u32,
     /// The port for the broker [default: the system chooses].
     #[arg(long)]
     pub port: Option<u16>,
@@ -256,6 +259,9 @@ pub struct SumArgs {
     /// How many rounds to ask.
     #[arg(long, value_name = "R", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
+    /// How often a round that ends without an answer is asked again.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub retries: u32,
     /// Which snapshot of every patient's data to ask for.
     #[arg(long, value_name = "S", default_value = "1")]
     pub snapshot: Snapshot,

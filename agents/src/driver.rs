@@ -1,7 +1,7 @@
 //! The one loop: receive, decode, handle, store, send, wait.
 //!
 //! A machine decides; the driver carries out. It stores before it sends and acknowledges a message to the board only
-//! after its effects are stored, so what was not stored comes again.
+//! after its effects are stored, and in a round after the round's end: so what was not stored comes again.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -41,11 +41,21 @@ const HAND_ON: Duration = Duration::from_millis(20);
 pub trait Machine: Send {
     /// Takes one input; what follows from it is in the effects.
     fn handle(&mut self, moment: &Moment, input: Input) -> Effects;
+
+    /// Whether a round is open. What came since it began is not acknowledged before its end: what a machine holds of it
+    /// is in memory, and comes again to one that is started again.
+    fn is_in_round(&self) -> bool {
+        false
+    }
 }
 
 impl Machine for Patient {
     fn handle(&mut self, moment: &Moment, input: Input) -> Effects {
         Patient::handle(self, moment, input)
+    }
+
+    fn is_in_round(&self) -> bool {
+        Patient::is_in_round(self)
     }
 }
 
@@ -53,11 +63,19 @@ impl Machine for Server {
     fn handle(&mut self, moment: &Moment, input: Input) -> Effects {
         Server::handle(self, moment, input)
     }
+
+    fn is_in_round(&self) -> bool {
+        Server::is_in_round(self)
+    }
 }
 
 impl Machine for Hospital {
     fn handle(&mut self, moment: &Moment, input: Input) -> Effects {
         Hospital::handle(self, moment, input)
+    }
+
+    fn is_in_round(&self) -> bool {
+        Hospital::is_in_round(self)
     }
 }
 
@@ -103,6 +121,8 @@ pub struct Driver<M> {
     back: mpsc::UnboundedReceiver<anyhow::Result<Back>>,
     give_back: mpsc::UnboundedSender<anyhow::Result<Back>>,
     wake: Option<Time>,
+    /// The newest message that was taken in a round which is open.
+    open: Option<nats::Delivery>,
 }
 
 /// Something for [`Driver::take`].
@@ -138,6 +158,7 @@ impl<M: Machine> Driver<M> {
             back,
             give_back,
             wake: Some(now()),
+            open: None,
         })
     }
 
@@ -162,7 +183,7 @@ impl<M: Machine> Driver<M> {
     /// If the store, the board or the random generator fails for good: the agent must end.
     pub async fn take(&mut self, ready: Ready) -> anyhow::Result<Vec<Event>> {
         let mut effects = Effects::default();
-        let mut last = None;
+        let mut settled = None;
         match ready.0 {
             Taken::Tick => self.hand(Input::Tick, &mut effects)?,
             // What is written meanwhile waits for the connection.
@@ -177,14 +198,21 @@ impl<M: Machine> Driver<M> {
                 while let Some(delivery) = next {
                     let (address, payload) = (delivery.address.clone(), delivery.payload.clone());
                     self.hand(Input::Message { address, payload }, &mut effects)?;
-                    last = Some(delivery);
+                    if self.machine.is_in_round() {
+                        self.open = Some(delivery);
+                    } else {
+                        (settled, self.open) = (Some(delivery), None);
+                    }
                     taken += 1;
                     next = if taken < GROUP { self.inbox.next().now_or_never().transpose()? } else { None };
                 }
             }
         }
         let events = self.carry_out(effects).await?;
-        if let Some(delivery) = last {
+        if !self.machine.is_in_round() {
+            settled = self.open.take().or(settled);
+        }
+        if let Some(delivery) = settled {
             delivery.ack().await;
         }
         Ok(events)

@@ -22,8 +22,8 @@ const MAX_MESSAGE: i32 = 1 << 20;
 /// The shortest that nats-server takes; nothing of Ward's carries a message id.
 const DUPLICATE_WINDOW: Duration = Duration::from_millis(100);
 /// How long the broker waits for an acknowledgement before it delivers again. A party that comes back resets its
-/// consumer, so this only has to be longer than the longest time between reading and storing.
-const ACK_WAIT: Duration = Duration::from_secs(600);
+/// consumer, so this only has to be longer than the longest time between reading and acknowledging: a round of a day.
+const ACK_WAIT: Duration = Duration::from_secs(25 * 3600);
 /// Two for each party; without a number nats-server 2.15 stops at a thousand.
 const MAX_CONSUMERS: i32 = 100_000;
 /// Consumers made at a time.

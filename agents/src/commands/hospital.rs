@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::{Answer, Ask, Column, Event, Hospital, Plan, PlanError, Question, SessionId, SessionInfo, Settings};
+use protocol::{
+    AbortReason, Answer, Ask, Column, Event, Hospital, Plan, PlanError, Question, RoundNo, SessionId, SessionInfo,
+    Settings,
+};
 
 use super::server::me;
 use crate::cli::SumArgs;
@@ -31,29 +34,53 @@ pub async fn sum(home: &Home, way: &Way, args: &SumArgs, json: bool, tied: bool)
     let credentials = home.credentials(&args.name)?;
     let store = Store::open(&home.state_path(&args.name))?;
     let hospital = Hospital::restore(me(&credentials), &store.load(&args.name)?);
-    let choice = choose(&hospital, home, args)?;
+    let choice = match unfinished(&hospital, args) {
+        Some(session) => Choice::Resume(Box::new(session)),
+        None => choose(&hospital, home, args)?,
+    };
     let board = tokio::select! {
         board = connect(home, way, &credentials) => board?,
         () = stop.asked() => return Err(Stopped.into()),
     };
     let mut asking = Asking { driver: Driver::new(args.name.clone(), hospital, board, store).await?, json };
-    tokio::select! {
-        caught = asking.driver.catch_up() => caught?.iter().for_each(tell),
+    let caught = tokio::select! {
+        caught = asking.driver.catch_up() => caught?,
         () = stop.asked() => return Err(Stopped.into()),
-    }
+    };
     asking.tidy().await?;
-    let session = asking.open(choice).await?;
+    let resumed = matches!(choice, Choice::Resume(_));
+    let info = asking.open(choice).await?;
+    let mut begun = if resumed {
+        Some(caught)
+    } else {
+        caught.iter().for_each(tell);
+        None
+    };
     for round in 1..=args.rounds {
         let last = args.last && round == args.rounds;
-        asking.round(session, ask(args, last), &mut stop).await?;
+        asking.answer(&info, args, last, begun.take(), &mut stop).await?;
     }
     Ok(())
+}
+
+/// The session in which the very question of this command line is open: this process was killed over it.
+fn unfinished(hospital: &Hospital, args: &SumArgs) -> Option<SessionInfo> {
+    let open = hospital.asking(&ask(args, false));
+    let newest = hospital.sessions().last().map(|info| info.session);
+    let fits = |(session, round): &(SessionId, RoundNo)| match &args.session {
+        Some(id) => session.to_string().starts_with(id.as_str()),
+        // What `--new` opened has asked nothing else yet.
+        None => Some(*session) == newest && (!args.new || round.0 == 1),
+    };
+    open.into_iter().find(fits).and_then(|(session, _)| hospital.info(session))
 }
 
 /// Which session to ask in.
 enum Choice {
     /// Go on with this one.
     Open(SessionId),
+    /// Go on with the round that is open in this one.
+    Resume(Box<SessionInfo>),
     /// Open one.
     New(Box<Plan>),
 }
@@ -136,6 +163,33 @@ fn ask(args: &SumArgs, last: bool) -> Ask {
     }
 }
 
+/// What came of a round.
+enum Outcome {
+    /// The answer, which is printed.
+    Answered,
+    /// None.
+    Lost(Lost),
+}
+
+/// A round without an answer.
+struct Lost {
+    report: NoAnswer,
+    /// Asking again may help.
+    may_pass: bool,
+}
+
+/// Whether the same question may have an answer in another round: somebody was late or away.
+fn may_pass(reason: &AbortReason) -> bool {
+    matches!(
+        reason,
+        AbortReason::TooFewShared { .. }
+            | AbortReason::NoCohort
+            | AbortReason::TooFewConfirmed { .. }
+            | AbortReason::SumsMissing { .. }
+            | AbortReason::BoardLost
+    )
+}
+
 /// A hospital at work.
 struct Asking {
     driver: Driver<Hospital>,
@@ -151,24 +205,80 @@ impl Asking {
         Ok(())
     }
 
-    async fn open(&mut self, choice: Choice) -> anyhow::Result<SessionId> {
+    async fn open(&mut self, choice: Choice) -> anyhow::Result<SessionInfo> {
         let plan = match choice {
             Choice::Open(session) => {
                 note!("going on with session {}", session.short());
-                return Ok(session);
+                // Another question was left open there: nobody waits for it any more.
+                self.driver.apply(|hospital, moment| anyhow::Ok(hospital.stop(moment, session, false))).await?;
+                return self.info(session);
+            }
+            Choice::Resume(info) => {
+                note!("going on with the round that is open in session {}", info.session.short());
+                return Ok(*info);
             }
             Choice::New(plan) => plan,
         };
         let opened = self.driver.announce(&plan).await?;
         note!("session {}: {}", opened.short(), plan.explain());
-        Ok(opened)
+        self.info(opened)
     }
 
-    /// Asks once and prints the answer.
-    async fn round(&mut self, session: SessionId, ask: Ask, stop: &mut Stop) -> anyhow::Result<()> {
-        let begun = Instant::now();
-        let info = self.driver.machine.info(session).ok_or_else(|| PlanError::NoSession(session.short()))?;
-        let mut events = self.driver.apply(|hospital, moment| hospital.ask(moment, session, ask)).await?;
+    fn info(&self, session: SessionId) -> anyhow::Result<SessionInfo> {
+        Ok(self.driver.machine.info(session).ok_or_else(|| PlanError::NoSession(session.short()))?)
+    }
+
+    /// Asks, again where a round has no answer, and prints the answer. `begun` is what happened already of a round that
+    /// was open before a restart.
+    async fn answer(
+        &mut self,
+        info: &SessionInfo,
+        args: &SumArgs,
+        last: bool,
+        mut begun: Option<Vec<Event>>,
+        stop: &mut Stop,
+    ) -> anyhow::Result<()> {
+        let mut retries = args.retries;
+        loop {
+            let ask = ask(args, last);
+            let lost = match self.round(info, ask, begun.take(), stop).await? {
+                Outcome::Answered => return Ok(()),
+                Outcome::Lost(lost) => lost,
+            };
+            if retries == 0 || !lost.may_pass {
+                return self.lost(info.session, last, lost.report).await;
+            }
+            retries -= 1;
+            note!("{}: asking again", lost.report.message);
+        }
+    }
+
+    /// There is no answer: says so, and ends the session where it was the last question.
+    async fn lost(&mut self, session: SessionId, last: bool, report: NoAnswer) -> anyhow::Result<()> {
+        if last {
+            self.driver.apply(|hospital, moment| anyhow::Ok(hospital.stop(moment, session, true))).await?;
+        }
+        self.settle().await?;
+        let message = report.message.clone();
+        if self.json {
+            println!("{}", Report::Aborted(report).json());
+        }
+        Err(Aborted(message).into())
+    }
+
+    /// Asks once, unless that is done, and prints the answer.
+    async fn round(
+        &mut self,
+        info: &SessionInfo,
+        ask: Ask,
+        resumed: Option<Vec<Event>>,
+        stop: &mut Stop,
+    ) -> anyhow::Result<Outcome> {
+        let (begun, session) = (Instant::now(), info.session);
+        let mut events = match resumed {
+            Some(events) => events,
+            None => self.driver.apply(|hospital, moment| hospital.ask_until_answered(moment, session, ask)).await?,
+        };
         let mut waiting = Waiting::new();
         loop {
             for event in events {
@@ -176,15 +286,13 @@ impl Asking {
                 waiting.news(&event);
                 let elapsed = begun.elapsed().as_millis() as u64;
                 match event {
-                    Event::Opened(answer) => return self.opened(&answer, &info, elapsed).await,
+                    Event::Opened(answer) if answer.session == session => {
+                        self.opened(&answer, info, elapsed).await?;
+                        return Ok(Outcome::Answered);
+                    }
                     Event::Aborted { session: aborted, round, reason, advice } if aborted == session => {
-                        self.settle().await?;
                         let report = NoAnswer::new(session, round, &reason, &advice, elapsed);
-                        let message = report.message.clone();
-                        if self.json {
-                            println!("{}", Report::Aborted(report).json());
-                        }
-                        return Err(Aborted(message).into());
+                        return Ok(Outcome::Lost(Lost { report, may_pass: may_pass(&reason) }));
                     }
                     _ => {}
                 }

@@ -224,6 +224,7 @@ impl Up<'_> {
         let mut args = vec!["--json".to_string(), "hospital".into(), "sum".into(), "--new".into()];
         args.push(format!("--patients={}", who.count()));
         args.push(format!("--snapshot={}", self.snapshot));
+        args.push(format!("--retries={}", self.args.retries));
         args.extend(who.columns().iter().map(|column| format!("--column={column}")));
         args.extend(self.args.server_names()?.iter().map(|name| format!("--server={name}")));
         let rules = &self.args.rules;
