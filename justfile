@@ -55,3 +55,7 @@ bench:
 # measure secure rounds against plain vectors over a broker: `just bench-rounds --patients 100 --drop 10`
 bench-rounds *args:
     {{ ward }} bench "$@"
+
+# play a million small studies in which everything goes wrong: `just soak --seed 7 --seeds 1000`
+soak *args:
+    {{ ward }} simulate --faults --seeds 1000000 "$@"

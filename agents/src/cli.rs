@@ -74,7 +74,8 @@ pub enum Command {
     /// The study's certificates: the authority, requests, signing.
     #[command(subcommand)]
     Certs(CertsCommand),
-    /// Simulate a session without a broker, at any size, and report what each role spends.
+    /// Simulate a session without a broker, at any size, and report what each role spends; or with --faults many small
+    /// studies in which everything goes wrong.
     Simulate(SimulateArgs),
     /// Follow the board: who writes what to whom, and how large; never a payload.
     Watch,
@@ -353,11 +354,23 @@ pub enum BenchRole {
 /// `ward simulate`.
 #[derive(Clone, Debug, Args)]
 pub struct SimulateArgs {
+    /// Play many small studies, one per seed, in which messages get lost or come late, parties die and come back, disks and
+    /// clocks jump; after every step what Ward promises must hold.
+    #[arg(long, conflicts_with_all = ["patients", "dim"])]
+    pub faults: bool,
+    /// How many seeds, with --faults.
+    #[arg(long, value_name = "N", default_value_t = 100, requires = "faults", overrides_with = "seeds")]
+    pub seeds: u64,
+    /// Play a case that --faults found, from this file.
+    #[arg(long, value_name = "FILE", requires = "faults")]
+    pub replay: Option<PathBuf>,
     /// How many patients join.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    #[arg(required_unless_present = "faults", default_value_t = 2, hide_default_value = true)]
     pub patients: u32,
     /// How many coordinates each vector has.
     #[arg(long, value_name = "D", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(required_unless_present = "faults", default_value_t = 1, hide_default_value = true)]
     pub dim: u32,
     /// How many percent of the patients drop in the middle of what they write; no member does.
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
@@ -374,7 +387,7 @@ pub struct SimulateArgs {
     /// How many servers share the work.
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub servers: u8,
-    /// What all keys and values are derived from: the same seed gives the same messages.
+    /// What all keys and values are derived from: the same seed gives the same messages; with --faults the first seed.
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
 }

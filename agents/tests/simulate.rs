@@ -72,3 +72,37 @@ fn numbers_that_do_not_fit_together_are_refused() {
         assert!(message.contains(part), "{arguments}: {message}");
     }
 }
+
+#[test]
+fn studies_under_faults_keep_every_promise_and_follow_from_their_seeds() {
+    let play = |arguments: &str| {
+        let ended = simulate(arguments);
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        ended.json()
+    };
+    let report = play("--faults --seeds 20 --seed 3");
+    assert_eq!((&report["seeds"], &report["failures"]), (&20.into(), &serde_json::json!([])), "{report}");
+    assert!(report["answers"].as_u64().unwrap() > 20, "{report}");
+    assert!(report["faults"]["drop"].as_u64().unwrap() > 0, "{report}");
+    assert_eq!(report["trace"], play("--faults --seeds 20 --seed 3")["trace"]);
+    assert_ne!(report["trace"], play("--faults --seeds 20 --seed 4")["trace"]);
+}
+
+#[test]
+fn a_case_that_was_kept_is_played_again() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let shape = serde_json::json!({
+        "patients": 4, "marked": 4, "servers": 1, "committee": 3, "threshold": 1, "min_cohort": 2, "dimension": 1,
+        "acts": ["open", { "ask": 1 }], "silent": [],
+    });
+    let crash = serde_json::json!({ "blow": [40, { "crash": { "who": "server-0", "down": 2000 } }] });
+    let drop = serde_json::json!({
+        "message": [{ "round": 1, "kind": "share", "from": "p3", "to": "server-0", "nth": 0 }, "drop"],
+    });
+    let case = serde_json::json!({ "seed": 9, "shape": shape, "faults": [crash, drop] });
+    std::fs::write(file.path(), case.to_string()).unwrap();
+    let ended = simulate(&format!("--faults --replay {}", file.path().display()));
+    assert_eq!((ended.code, &ended.json()["failure"]), (Some(0), &Value::Null), "{ended:#?}");
+    std::fs::write(file.path(), "{}").unwrap();
+    assert_eq!(simulate(&format!("--faults --replay {}", file.path().display())).code, Some(1));
+}

@@ -105,6 +105,7 @@ pub mod decimal;
 pub mod memory;
 pub mod merkle;
 pub mod message;
+pub mod simulation;
 
 mod caretaker;
 mod chains;

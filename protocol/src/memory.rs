@@ -99,8 +99,24 @@ struct Party {
     wake: Option<Time>,
     /// It dies between storing and sending a message of this kind.
     dies_before: Option<Kind>,
+    /// It dies when it has written so many more messages, with the rest of them stored and not sent.
+    dies_after: Option<usize>,
+    /// By how many milliseconds its clock is ahead of the study's.
+    ahead: i64,
     /// Jobs that are not run yet: a party that dies loses them.
     jobs: VecDeque<(JobId, Job)>,
+}
+
+impl Party {
+    /// Now, by its own clock.
+    fn now(&self, now: Time) -> Time {
+        Time(now.0.saturating_add_signed(self.ahead))
+    }
+
+    /// When it wants to be woken, by the study's clock.
+    fn due(&self) -> Option<Time> {
+        self.wake.map(|wake| Time(wake.0.saturating_add_signed(-self.ahead)))
+    }
 }
 
 /// A study in memory.
@@ -111,6 +127,8 @@ pub struct Network {
     registry: Arc<Registry>,
     parties: BTreeMap<Name, Party>,
     board: BTreeMap<Address, Bytes>,
+    /// The names of the board in the order in which they were written.
+    written: Vec<Address>,
     queue: VecDeque<Delivery>,
     /// What is held back, by the time at which it goes on; the number keeps the order of equals.
     held: BTreeMap<(Time, u64), Delivery>,
@@ -132,6 +150,7 @@ impl Network {
             registry: Arc::default(),
             parties: BTreeMap::new(),
             board: BTreeMap::new(),
+            written: Vec::new(),
             queue: VecDeque::new(),
             held: BTreeMap::new(),
             tamper: None,
@@ -152,10 +171,11 @@ impl Network {
         self.now = until;
     }
 
-    /// The time and fresh bytes for one input.
-    fn moment(&mut self) -> Moment {
+    /// The time and fresh bytes for one input of a party.
+    fn moment(&mut self, name: &Name) -> Moment {
         self.draws += 1;
-        Moment::new(self.now, kdf::derive("ward/1 memory draw", &self.seed, &[&self.draws.to_le_bytes()]))
+        let now = self.parties.get(name).map_or(self.now, |party| party.now(self.now));
+        Moment::new(now, kdf::derive("ward/1 memory draw", &self.seed, &[&self.draws.to_le_bytes()]))
     }
 
     /// Adds the hospital `name`.
@@ -180,7 +200,9 @@ impl Network {
     fn add(&mut self, me: Me, machine: Machine, patient: Option<(Policy, Schema)>) {
         let name = me.name.clone();
         let (store, jobs) = (BTreeMap::new(), VecDeque::new());
-        let party = Party { me, machine: Some(machine), patient, store, wake: None, dies_before: None, jobs };
+        let machine = Some(machine);
+        let party =
+            Party { me, machine, patient, store, wake: None, dies_before: None, dies_after: None, ahead: 0, jobs };
         self.parties.insert(name, party);
     }
 
@@ -193,7 +215,7 @@ impl Network {
     /// If `name` is no living patient.
     #[allow(clippy::panic)]
     pub fn offer(&mut self, name: &Name, snapshot: &Snapshot, record: Record) -> Result<(), OfferError> {
-        let moment = self.moment();
+        let moment = self.moment(name);
         let Some(Machine::Patient(patient)) = self.parties.get_mut(name).and_then(|party| party.machine.as_mut())
         else {
             panic!("{name} is no living patient")
@@ -205,7 +227,7 @@ impl Network {
 
     /// Has the hospital open a session.
     pub fn announce(&mut self, plan: &Plan) -> Option<SessionId> {
-        let moment = self.moment();
+        let moment = self.hospital_moment();
         let (name, hospital) = self.hospital()?;
         let (session, effects) = hospital.announce(&moment, plan);
         self.command(&name, effects);
@@ -217,7 +239,7 @@ impl Network {
     /// # Errors
     /// As [`Hospital::ask`].
     pub fn ask(&mut self, session: SessionId, ask: Ask) -> Result<(), PlanError> {
-        let moment = self.moment();
+        let moment = self.hospital_moment();
         let (name, hospital) = self.hospital().ok_or_else(|| PlanError::NoSession(session.short()))?;
         let effects = hospital.ask(&moment, session, ask)?;
         self.command(&name, effects);
@@ -226,7 +248,7 @@ impl Network {
 
     /// Has the hospital stop what runs in a session; with `last` the session ends.
     pub fn stop(&mut self, session: SessionId, last: bool) {
-        let moment = self.moment();
+        let moment = self.hospital_moment();
         let Some((name, hospital)) = self.hospital() else { return };
         let effects = hospital.stop(&moment, session, last);
         self.command(&name, effects);
@@ -236,6 +258,14 @@ impl Network {
     fn command(&mut self, name: &Name, effects: Effects) {
         self.carry_out(name, effects);
         self.hand(name, Input::Tick);
+    }
+
+    fn hospital_moment(&mut self) -> Moment {
+        let name = self.parties.iter().find(|(_, party)| party.me.role == Role::Hospital).map(|(name, _)| name.clone());
+        match name {
+            Some(name) => self.moment(&name),
+            None => Moment::new(self.now, [0; 32]),
+        }
     }
 
     fn hospital(&mut self) -> Option<(Name, &mut Hospital)> {
@@ -289,8 +319,22 @@ impl Network {
     /// Forgets all messages of the board, and what is on its way: a broker that lost what it acknowledged.
     pub fn lose_everything(&mut self) {
         self.board.clear();
+        self.written.clear();
         self.queue.clear();
         self.held.clear();
+    }
+
+    /// Forgets the last `count` messages that were written, and what is on its way of them: a broker that died before
+    /// they were on its disk. How many it had.
+    pub fn lose_last(&mut self, count: usize) -> usize {
+        let lost = self.written.split_off(self.written.len().saturating_sub(count));
+        for address in &lost {
+            self.board.remove(address);
+        }
+        let is_lost = |delivery: &Delivery| lost.contains(&delivery.address);
+        self.queue.retain(|delivery| !is_lost(delivery));
+        self.held.retain(|_, delivery| !is_lost(delivery));
+        lost.len()
     }
 
     /// Forgets a message of the board.
@@ -331,6 +375,7 @@ impl Network {
             party.machine = None;
             party.wake = None;
             party.jobs.clear();
+            party.dies_after = None;
         }
         self.queue.retain(|delivery| delivery.receiver != *name);
         self.held.retain(|_, delivery| delivery.receiver != *name);
@@ -343,10 +388,34 @@ impl Network {
         }
     }
 
+    /// Has a party die when it has written `count` more messages: the rest of what it stored is not sent.
+    pub fn kill_while_sending(&mut self, name: &Name, count: usize) {
+        if let Some(party) = self.parties.get_mut(name) {
+            party.dies_after = Some(count);
+        }
+    }
+
+    /// Whether a party is running.
+    pub fn is_alive(&self, name: &Name) -> bool {
+        self.parties.get(name).is_some_and(|party| party.machine.is_some())
+    }
+
+    /// Moves the clock of one party by `millis`: from now on it is ahead of the study's by so much more, or behind.
+    pub fn skew(&mut self, name: &Name, millis: i64) {
+        if let Some(party) = self.parties.get_mut(name) {
+            party.ahead = party.ahead.saturating_add(millis);
+        }
+    }
+
+    /// How many messages are on their way or held back.
+    pub fn under_way(&self) -> usize {
+        self.queue.len() + self.held.len()
+    }
+
     /// Starts a party again from its store.
     pub fn revive(&mut self, name: &Name) {
-        let now = self.now;
         let Some(party) = self.parties.get_mut(name) else { return };
+        let now = party.now(self.now);
         let (me, store) = (party.me.clone(), &party.store);
         party.machine = Some(match (&party.patient, party.me.role) {
             (Some((policy, schema)), _) => {
@@ -390,7 +459,7 @@ impl Network {
         if self.step() {
             return true;
         }
-        let wakes = self.parties.values().filter_map(|party| party.wake);
+        let wakes = self.parties.values().filter_map(Party::due);
         let next = wakes.chain(self.held.keys().map(|(time, _)| *time)).min().filter(|next| *next <= until);
         next.map(|next| self.wake(next)).is_some()
     }
@@ -430,7 +499,7 @@ impl Network {
         for delivery in std::mem::replace(&mut self.held, later).into_values() {
             self.deliver(delivery);
         }
-        let due = self.parties.iter().filter(|(_, party)| party.wake.is_some_and(|wake| wake <= next));
+        let due = self.parties.iter().filter(|(_, party)| party.due().is_some_and(|due| due <= next));
         for name in due.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             if let Some(party) = self.parties.get_mut(&name) {
                 party.wake = None;
@@ -440,7 +509,7 @@ impl Network {
     }
 
     fn hand(&mut self, name: &Name, input: Input) {
-        let moment = self.moment();
+        let moment = self.moment(name);
         let Some(machine) = self.parties.get_mut(name).and_then(|party| party.machine.as_mut()) else { return };
         if let Some(watcher) = &mut self.watcher {
             watcher(name, &Step::Input(&input));
@@ -474,6 +543,9 @@ impl Network {
             }
         }
         for outgoing in effects.send {
+            if self.dies_now(name) {
+                return self.kill(name);
+            }
             if outgoing.report {
                 reports.push(outgoing.address.clone());
             }
@@ -489,12 +561,20 @@ impl Network {
         }
     }
 
+    /// Counts a message that a party is about to write; whether it dies before it does.
+    fn dies_now(&mut self, name: &Name) -> bool {
+        let Some(left) = self.parties.get_mut(name).and_then(|party| party.dies_after.as_mut()) else { return false };
+        *left = left.wrapping_sub(1);
+        *left == usize::MAX
+    }
+
     /// Writes a message once; a second write of its name changes nothing.
     fn write(&mut self, address: Address, payload: Bytes) {
         if self.board.contains_key(&address) {
             return;
         }
         self.board.insert(address.clone(), payload.clone());
+        self.written.push(address.clone());
         let receivers: BTreeSet<Name> = match &address.to {
             To::All => self.parties.keys().cloned().collect(),
             To::One(name) => BTreeSet::from([name.clone()]),

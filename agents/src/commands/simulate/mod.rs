@@ -5,6 +5,7 @@
 //! at a time, and time grows with the number of patients, not with its square.
 
 mod crowd;
+mod faults;
 mod meter;
 mod report;
 mod study;
@@ -35,11 +36,14 @@ const SAMPLE: u32 = 8;
 /// How often a line of progress is written.
 const PROGRESS: Duration = Duration::from_secs(5);
 
-/// Simulates one session with one round and reports what it took.
+/// Simulates one session with one round and reports what it took; or, with `--faults`, many small studies.
 ///
 /// # Errors
-/// If the numbers do not fit together, or the sum is wrong.
+/// If the numbers do not fit together, the sum is wrong, or a rule does not hold under faults.
 pub fn run(args: &SimulateArgs, json: bool) -> anyhow::Result<()> {
+    if args.faults {
+        return faults::run(args, json);
+    }
     let begun = Instant::now();
     let mut simulation = Simulation::new(args)?;
     simulation.join()?;
