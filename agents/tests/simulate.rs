@@ -97,7 +97,7 @@ fn a_case_that_was_kept_is_played_again() {
     });
     let crash = serde_json::json!({ "blow": [40, { "crash": { "who": "server-0", "down": 2000 } }] });
     let drop = serde_json::json!({
-        "message": [{ "round": 1, "kind": "Share", "from": "p3", "to": "server-0", "nth": 0 }, "drop"],
+        "message": [{ "round": 1, "kind": "share", "from": "p3", "to": "server-0", "nth": 0 }, "drop"],
     });
     let case = serde_json::json!({ "seed": 9, "shape": shape, "faults": [crash, drop] });
     std::fs::write(file.path(), case.to_string()).unwrap();

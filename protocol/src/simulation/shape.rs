@@ -94,7 +94,7 @@ impl Shape {
         let most = if first == 0 { spare.min(may_drop) } else { spare.min(self.patients - first) };
         let count = dice.within(0, most.into()) as u8;
         let mut left: Vec<u8> = (first..self.patients).collect();
-        (0..count).filter_map(|_| Some(left.remove(dice.below(left.len() as u64) as usize))).collect()
+        (0..count).map(|_| left.remove(dice.below(left.len() as u64) as usize)).collect()
     }
 
     /// Everybody's names.

@@ -89,7 +89,7 @@ fn play_all(first: u64, seeds: u64) -> Tally {
                     if number >= seeds || locked(&tally).failures.len() >= MOST_FAILURES {
                         return;
                     }
-                    let (case, outcome) = play(first.wrapping_add(number), number % TWICE == 0);
+                    let (case, outcome) = play(first.wrapping_add(number), number.is_multiple_of(TWICE));
                     locked(&tally).add(case, &outcome);
                     progress(&mut locked(&said), number + 1, seeds);
                 }
