@@ -187,6 +187,7 @@ mod tests {
             invited: 3,
             confirmations: 3,
             cohort_root: protocol::Digest::default(),
+            checked: protocol::Checked { chunks: 1, masked: 1, caught: Vec::new() },
         };
         let info = SessionInfo {
             session: SessionId::default(),

@@ -89,6 +89,7 @@
 //!     scaled_bound: schema.scaled_bound,
 //!     enough: None,
 //!     round_seconds: 60,
+//!     audit: Audit::Sample,
 //!     last: true,
 //! })?;
 //! study.run();
@@ -154,7 +155,7 @@ pub use kdf::chunk_digest;
 pub use mask::*;
 pub use patient::{OfferError, Patient, StoreError};
 pub use places::Places;
-pub use plan::{Ask, MOST_PATIENTS, MOST_SERVERS, Plan, Settings};
+pub use plan::{Ask, Audit, AuditError, MOST_PATIENTS, MOST_SERVERS, Plan, Settings};
 pub use records::Records;
 pub use ring::*;
 pub use seal::*;

@@ -112,6 +112,8 @@ pub struct Network {
     parties: BTreeMap<Name, Party>,
     board: BTreeMap<Address, Bytes>,
     queue: VecDeque<Delivery>,
+    /// What parties asked to read and is not read yet.
+    reads: VecDeque<(Name, Address)>,
     /// What is held back, by the time at which it goes on; the number keeps the order of equals.
     held: BTreeMap<(Time, u64), Delivery>,
     tamper: Option<Tamper>,
@@ -133,6 +135,7 @@ impl Network {
             parties: BTreeMap::new(),
             board: BTreeMap::new(),
             queue: VecDeque::new(),
+            reads: VecDeque::new(),
             held: BTreeMap::new(),
             tamper: None,
             watcher: None,
@@ -333,6 +336,7 @@ impl Network {
             party.jobs.clear();
         }
         self.queue.retain(|delivery| delivery.receiver != *name);
+        self.reads.retain(|(reader, _)| reader != name);
         self.held.retain(|_, delivery| delivery.receiver != *name);
     }
 
@@ -384,7 +388,7 @@ impl Network {
         while self.advance(until) {}
     }
 
-    /// The smallest step there is: one message or job or, where there is none, the next wake up to `until`; whether
+    /// The smallest step there is: one message, read or job or, where there is none, the next wake up to `until`; whether
     /// there was any of them.
     pub fn advance(&mut self, until: Time) -> bool {
         if self.step() {
@@ -395,8 +399,13 @@ impl Network {
         next.map(|next| self.wake(next)).is_some()
     }
 
-    /// Delivers one message or runs one job; whether there was one.
+    /// Reads or delivers one message or runs one job; whether there was one.
     pub fn step(&mut self) -> bool {
+        if let Some((name, address)) = self.reads.pop_front() {
+            let payload = self.board.get(&address).cloned();
+            self.hand(&name, Input::Read { address, payload });
+            return true;
+        }
         let job = self.parties.iter_mut().find_map(|(name, party)| Some((name.clone(), party.jobs.pop_front()?)));
         if let Some((name, (id, job))) = job {
             self.hand(&name, Input::Done(id, job.run()));
@@ -480,10 +489,7 @@ impl Network {
             self.write(outgoing.address, outgoing.payload);
         }
         self.events.extend(effects.events.into_iter().map(|event| (name.clone(), event)));
-        for address in effects.read {
-            let payload = self.board.get(&address).cloned();
-            self.hand(name, Input::Read { address, payload });
-        }
+        self.reads.extend(effects.read.into_iter().map(|address| (name.clone(), address)));
         for address in reports {
             self.hand(name, Input::Sent(address));
         }

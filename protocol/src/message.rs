@@ -290,12 +290,29 @@ pub struct Open {
     pub senders: Vec<(u8, Vec<u16>)>,
 }
 
-/// server -> hospital: its part of the sum of the masked vectors. Attached: a sum of one chunk.
+/// server -> hospital: its part of the sum of the masked vectors. Attached: a sum of one chunk; of a longer vector a
+/// [`ChunkNames`], and where it takes several, the same `m` goes once with each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MaskedSum {
     /// The digests of its chunks.
     pub chunks: Vec<Digest>,
+}
+
+/// What the hospital gets with a MaskedSum of a longer vector: a piece of the list of the chunks that were added, so that
+/// it can read them again. The server's chunks, ascending, and for each the names of the cohort's, by ascending place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChunkNames {
+    /// Which piece, from 0; each but the last has [`ChunkNames::MOST`] names.
+    pub piece: u32,
+    /// Under which name of the board each chunk stands.
+    pub names: Vec<MessageName>,
+}
+
+impl ChunkNames {
+    /// The most names of a piece: with the largest `m` it fits a message.
+    pub const MOST: usize = 16_384;
 }
 
 /// member -> hospital, sealed. Piece 0 is the list of blocks and is attached; piece j + 1 is chunk j of their sum,

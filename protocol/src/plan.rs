@@ -116,6 +116,47 @@ impl Plan {
     }
 }
 
+/// How much of a long vector the hospital adds up again (design section 4, *Checks*).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Audit {
+    /// All chunks.
+    Full,
+    /// One chunk in eight, rounded up and drawn once all sums are in: the only one of a vector of one chunk.
+    #[default]
+    Sample,
+    /// None: whoever adds wrongly is not caught.
+    None,
+}
+
+/// A text that is no [`Audit`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no audit: use full, sample or none")]
+pub struct AuditError(String);
+
+impl Audit {
+    /// How many of `count` chunks are checked.
+    pub fn draws(self, count: u32) -> u32 {
+        match self {
+            Audit::Full => count,
+            Audit::Sample => count.div_ceil(8),
+            Audit::None => 0,
+        }
+    }
+}
+
+impl std::str::FromStr for Audit {
+    type Err = AuditError;
+
+    fn from_str(text: &str) -> Result<Self, AuditError> {
+        match text {
+            "full" => Ok(Audit::Full),
+            "sample" => Ok(Audit::Sample),
+            "none" => Ok(Audit::None),
+            _ => Err(AuditError(text.chars().take(40).collect())),
+        }
+    }
+}
+
 /// A question to put in a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
@@ -133,6 +174,8 @@ pub struct Ask {
     pub enough: Option<u32>,
     /// The round's length in seconds.
     pub round_seconds: u32,
+    /// How much of the sums is checked.
+    pub audit: Audit,
     /// Whether the session ends with this answer.
     pub last: bool,
 }

@@ -274,6 +274,19 @@ pub struct Answer {
     pub confirmations: u32,
     /// The cohort's Merkle root.
     pub cohort_root: Digest,
+    /// What was checked of the sums.
+    pub checked: Checked,
+}
+
+/// What the hospital checked of the sums behind an answer (design section 4, *Checks*).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// How many chunks the vector has.
+    pub chunks: u32,
+    /// Of how many of them the hospital added up the masked vectors again.
+    pub masked: u32,
+    /// Whose sums were wrong, each once: the answer is made without them.
+    pub caught: Vec<Name>,
 }
 
 impl fmt::Debug for Answer {

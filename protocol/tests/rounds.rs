@@ -160,6 +160,7 @@ fn the_story_of_alice_bob_charlie_and_dave() {
         scaled_bound: 1_000_000_000_000_000,
         enough: None,
         round_seconds: 60,
+        audit: Audit::Sample,
         last: false,
     };
     let first = net.announce(&plan(&net, 3)).unwrap();

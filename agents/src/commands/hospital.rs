@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::{Answer, Ask, Column, Event, Hospital, Plan, PlanError, Question, SessionId, SessionInfo, Settings};
+use protocol::{
+    Answer, Ask, Audit, Column, Event, Hospital, Plan, PlanError, Question, SessionId, SessionInfo, Settings,
+};
 
 use super::server::me;
 use crate::cli::SumArgs;
@@ -132,6 +134,7 @@ fn ask(args: &SumArgs, last: bool) -> Ask {
         scaled_bound: args.rules.bound.saturating_mul(scale.get()),
         enough: None,
         round_seconds: args.rules.round_seconds,
+        audit: Audit::Sample,
         last,
     }
 }

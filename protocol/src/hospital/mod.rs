@@ -1,6 +1,9 @@
 //! The hospital: opens sessions, asks questions and reconstructs the answers.
 
+mod checks;
 mod listed;
+mod names;
+mod recount;
 mod round;
 mod session;
 mod sums;
@@ -31,6 +34,10 @@ pub(crate) struct Ticket {
 enum Work {
     /// Which chunk is this?
     Identify,
+    /// Which chunk is this that was read from the board, of whom in the cohort?
+    Read { at: usize, chunk: u32 },
+    /// Adding up a chunk again.
+    Again { chunk: u32 },
     /// Opening mask sums and adding them up.
     Reconstruct,
 }
@@ -154,7 +161,14 @@ impl Hospital {
                     session.done(ticket, outcome, &mut desk);
                 }
             }
-            Input::Tick | Input::Sent(_) | Input::Read { .. } => {}
+            Input::Read { address, payload } => {
+                let mut desk = Desk::new(&self.me, moment, &mut self.jobs, &mut out);
+                let mut sessions = self.sessions.values_mut();
+                if let Some(session) = sessions.find(|session| address.session == session.id().into()) {
+                    session.read(&address, payload, &mut desk);
+                }
+            }
+            Input::Tick | Input::Sent(_) => {}
         }
         self.keep_time(moment, &mut out);
         self.mail.keep(&mut out);

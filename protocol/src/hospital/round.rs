@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::checks::Checks;
 use super::listed::Listed;
+use super::recount::{Lost, Recount};
 use super::session::{Begun, Open, Past};
 use super::sums::{Incoming, MaskSums, Masked};
 use super::{HospitalDesk, Ticket, Work};
@@ -15,11 +17,12 @@ use crate::id::{Address, Kind, Name, RoundNo, SessionId, Time, To};
 use crate::job::{Job, Outcome};
 use crate::message::{self, Abort, MaskSum, MaskedSum, Receipt, Refuse};
 use crate::outbox::Settled;
+use crate::plan::Audit;
 use crate::seal::SealSecret;
 use crate::secret::Root;
 use crate::session::{Asked, Fixed, Lineup, Rules, read_confirm, sum_info};
 use crate::shards::Shard;
-use crate::step::{Answer, Event};
+use crate::step::{Answer, Checked, Event};
 use crate::wire::{self, Frame, Signed};
 
 /// How long, once q Confirms are here, the hospital waits for those of the default holders, in milliseconds.
@@ -45,6 +48,8 @@ struct Opening {
     sums: MaskSums,
     /// When missing sums are asked of others.
     again: Time,
+    /// What is checked, from when all sums are in.
+    checks: Option<Checks>,
     /// The sums are being added up.
     adding: bool,
 }
@@ -55,6 +60,7 @@ pub(super) struct Round {
     pub(super) asked: Asked,
     root: Root,
     secret: Arc<SealSecret>,
+    audit: Audit,
     /// Whether the session ends with this round.
     last: bool,
     confirms: BTreeMap<u8, Signed>,
@@ -63,14 +69,22 @@ pub(super) struct Round {
     patience: Option<Time>,
     masked: Masked,
     listed: Listed,
+    /// The hospital's own sum of the masked vectors, from the Cohort on, unless nothing is checked.
+    recount: Option<Recount>,
     stage: Stage,
 }
 
 impl Round {
-    pub(super) fn new(asked: Asked, root: Root, secret: Arc<SealSecret>, last: bool, servers: usize) -> Self {
+    pub(super) fn new(
+        asked: Asked,
+        root: Root,
+        secret: Arc<SealSecret>,
+        (audit, last): (Audit, bool),
+        servers: usize,
+    ) -> Self {
         let (confirms, refusals, masked) = (BTreeMap::new(), BTreeMap::new(), Masked::new(servers));
-        let (listed, stage) = (Listed::default(), Stage::Asking);
-        Self { asked, root, secret, last, confirms, refusals, patience: None, masked, listed, stage }
+        let (listed, recount, stage) = (Listed::default(), None, Stage::Asking);
+        Self { asked, root, secret, audit, last, confirms, refusals, patience: None, masked, listed, recount, stage }
     }
 
     fn pen<'a>(&'a self, session: SessionId, me: &'a Me) -> Pen<'a> {
@@ -141,15 +155,27 @@ impl Round {
         let senders = sharing.default_senders(&confirmed, self.asked.round.0);
         let confirms = self.confirms.values().cloned().collect();
         let sums = MaskSums::new(rules.blocks.len() as u16);
-        self.stage = Stage::Opening(Box::new(Opening { fixed, confirms, sums, again: desk.now, adding: false }));
+        self.stage =
+            Stage::Opening(Box::new(Opening { fixed, confirms, sums, again: desk.now, checks: None, adding: false }));
         self.send_open(senders, lineup, rules, desk);
     }
 
-    /// Adds everything up, once every block is covered exactly once and the masked sum is here.
-    fn add_up(&mut self, lineup: &Lineup, rules: &Rules, desk: &mut HospitalDesk<'_>) {
-        let Stage::Opening(opening) = &mut self.stage else { return };
-        let (Some(masked), false) = (self.masked.chunks(&self.asked.chunks), opening.adding) else { return };
-        let Some(cover) = opening.sums.cover() else { return };
+    /// Adds everything up, once every block is covered exactly once and the masked sum is here, both checked.
+    fn add_up(&mut self, lineup: &Lineup, rules: &Rules, desk: &mut HospitalDesk<'_>) -> Result<(), Lost> {
+        let Self { asked, masked, recount, .. } = self;
+        let Stage::Opening(opening) = &mut self.stage else { return Ok(()) };
+        let (Some(sum), false) = (masked.chunks(&asked.chunks), opening.adding) else { return Ok(()) };
+        let Some(cover) = opening.sums.cover() else { return Ok(()) };
+        let masked = match recount {
+            Some(recount) if recount.nameless().next().is_some() => return Ok(()),
+            Some(recount) => {
+                let begin = || Checks::begin(self.audit, &asked.chunks, &self.root, opening.fixed.digest);
+                let checks = opening.checks.get_or_insert_with(begin);
+                let Some(sum) = checks.masked(masked, recount, &asked.chunks, lineup, desk)? else { return Ok(()) };
+                sum
+            }
+            None => sum,
+        };
         opening.adding = true;
         let sealed = cover.into_iter().map(|(open, seat, sum)| {
             let member = &lineup.seats[usize::from(seat)].identity.name;
@@ -159,6 +185,20 @@ impl Round {
         let job = Job::Reconstruct { secret: self.secret.clone(), chunks: self.asked.chunks, masked, sealed };
         let ticket = Ticket { session: rules.session, round: self.asked.round, work: Work::Reconstruct };
         desk.run(ticket, job);
+        Ok(())
+    }
+
+    /// What was checked of the sums.
+    fn checked(&self) -> Checked {
+        let checks = match &self.stage {
+            Stage::Opening(opening) => opening.checks.as_ref(),
+            _ => None,
+        };
+        Checked {
+            chunks: self.asked.chunks.count(),
+            masked: self.recount.as_ref().map_or(0, Recount::count),
+            caught: checks.map_or_else(Vec::new, |checks| checks.caught.clone()),
+        }
     }
 
     /// Asks other members for the sums that did not come.
@@ -218,21 +258,28 @@ impl Open {
     }
 
     fn on_cohort(&mut self, frame: &Frame, rules: &Rules, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
-        let (round, lineup) = self.parts()?;
+        let joined = &self.joined;
+        let (Some(round), lineup) = (&mut self.round, &self.lineup) else {
+            return Err(Stop::Useless("no round is running"));
+        };
         let fixed = Fixed::read(frame, lineup, round.asked.digest)?;
         if let Some(known) = round.fixed() {
             let same = known.digest == fixed.digest;
             return Err(if same { Stop::Useless("the cohort is known") } else { Stop::Fault(Wrong::Equivocation) });
         }
         check_size(&fixed, rules)?;
-        if !round.listed.take(&fixed, &frame.attachment)? {
-            return Ok(());
-        }
+        let Some(shares) = round.listed.take(&fixed, &frame.attachment)? else { return Ok(()) };
         let (number, snapshot) = (round.asked.round, round.asked.begin.snapshot.clone());
         let places = fixed.cohort.places.clone();
         desk.out.event(Event::Cohort { round: number, count: places.len() });
+        // Shares are read while members confirm: all of them are, whatever is drawn later.
+        if round.audit != Audit::None {
+            round.recount = Some(Recount::new(rules, &round.asked, &fixed, shares, joined));
+        }
+        let begun = round.recount.as_mut().map_or(Ok(()), |recount| recount.read_on(desk));
         round.stage = Stage::Confirming(Box::new(fixed));
         self.remember(Past { round: number, snapshot, places }, rules, desk);
+        self.unless_lost(begun, rules, desk);
         Ok(())
     }
 
@@ -345,8 +392,41 @@ impl Open {
             let bytes = frame.attachment.clone();
             let ticket = Ticket { session: rules.session, round: round.asked.round, work: Work::Identify };
             desk.run(ticket, Job::Identify { bytes });
+        } else if let Some(recount) = &mut round.recount {
+            recount.take_names(server, &frame.attachment)?;
+            self.add_up(rules, desk);
         }
         Ok(())
+    }
+
+    /// Adds up what is here, as far as it can be; ends the round where the board has lost what is needed.
+    fn add_up(&mut self, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        let Ok((round, lineup)) = self.parts() else { return };
+        let added = round.add_up(lineup, rules, desk);
+        self.unless_lost(added, rules, desk);
+    }
+
+    /// What the board cannot produce is an Abort, never a skipped check.
+    fn unless_lost(&mut self, read: Result<(), Lost>, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        if let (Err(Lost(patient)), Some(round)) = (read, &self.round) {
+            let last = round.last;
+            self.abort(AbortReason::CheckLost { patient }, String::new(), last, rules, desk);
+        }
+    }
+
+    /// The board answered a read.
+    pub(super) fn read(
+        &mut self,
+        address: &Address,
+        payload: Option<Bytes>,
+        rules: &Rules,
+        desk: &mut HospitalDesk<'_>,
+    ) {
+        let joined = &self.joined;
+        let round = self.round.as_mut().filter(|round| round.asked.round == address.round);
+        let Some(recount) = round.and_then(|round| round.recount.as_mut()) else { return };
+        let read = recount.read(address, payload, joined, desk);
+        self.unless_lost(read, rules, desk);
     }
 
     fn on_mask_sum(&mut self, frame: &Frame, rules: &Rules, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
@@ -407,8 +487,24 @@ impl Open {
                     let senders = usize::from(rules.announce.sharing.committee()) + rules.announce.servers.len();
                     round.masked.keep(digest, bytes, senders * round.asked.chunks.count() as usize);
                 }
-                let Ok((round, lineup)) = self.parts() else { return };
-                round.add_up(lineup, rules, desk);
+                self.add_up(rules, desk);
+            }
+            (Work::Read { at, chunk }, Outcome::Identified { bytes, digest }) => {
+                let Some(recount) = &mut round.recount else { return };
+                let read = recount.identified((at, chunk), bytes, digest, desk);
+                self.unless_lost(read, rules, desk);
+            }
+            (Work::Again { chunk }, Outcome::Folded { sum, .. }) => {
+                let Some(recount) = &mut round.recount else { return };
+                let read = recount.folded(chunk, sum, desk);
+                self.unless_lost(read, rules, desk);
+            }
+            (Work::Again { chunk }, Outcome::Packed { chunks, digests }) => {
+                let Some(recount) = &mut round.recount else { return };
+                if let (Some(bytes), Some(digest)) = (chunks.into_iter().next(), digests.first()) {
+                    recount.packed(chunk, bytes, *digest);
+                }
+                self.add_up(rules, desk);
             }
             (Work::Reconstruct, Outcome::Reconstructed(mut sum)) => {
                 self.answer(std::mem::take(&mut sum.0), rules, desk)
@@ -444,7 +540,7 @@ impl Open {
             opening.sums.reject(seat);
         }
         round.ask_again(lineup, rules, desk);
-        round.add_up(lineup, rules, desk);
+        self.add_up(rules, desk);
     }
 
     /// The sum is there: hand it to the hospital's owner and everybody their receipt.
@@ -471,6 +567,7 @@ impl Open {
             invited: self.lineup.count,
             confirmations: opening.confirms.len() as u32,
             cohort_root: opening.fixed.cohort.root,
+            checked: round.checked(),
         })));
         desk.out.settled.push(Settled::Round(rules.session, round.asked.round));
         self.round = None;
@@ -511,7 +608,14 @@ impl Open {
                 let mut missing: Vec<Name> =
                     silent.map(|seat| lineup.seats[usize::from(seat)].identity.name.clone()).collect();
                 missing.extend(round.masked.missing().map(|server| lineup.servers[server].name.clone()));
-                self.abort(AbortReason::SumsMissing { missing }, String::new(), last, rules, desk);
+                let nameless = round.recount.iter().flat_map(Recount::nameless);
+                missing.extend(nameless.map(|server| lineup.servers[server].name.clone()));
+                missing.dedup();
+                let reason = match missing.is_empty() {
+                    true => AbortReason::Unchecked { missing },
+                    false => AbortReason::SumsMissing { missing },
+                };
+                self.abort(reason, String::new(), last, rules, desk);
             }
             // While the sums are being added nothing more is asked for.
             Stage::Opening(opening) if opening.adding => desk.out.wake_at(ends),

@@ -357,7 +357,8 @@ impl Session {
         open.save(self.rules.session, desk);
         desk.out.send.push(pen.post(Kind::Begin, &signed, To::All, &[]));
         desk.out.event(Event::Round { session: self.rules.session, round: number });
-        open.round = Some(Round::new(asked, root, self.secret.clone(), ask.last, open.lineup.servers.len()));
+        let servers = open.lineup.servers.len();
+        open.round = Some(Round::new(asked, root, self.secret.clone(), (ask.audit, ask.last), servers));
         Ok(())
     }
 
@@ -383,6 +384,12 @@ impl Session {
     ) -> Result<(), Stop> {
         let (rules, open) = self.open()?;
         open.take_chunk(address, payload, rules.session, desk)
+    }
+
+    pub(super) fn read(&mut self, address: &Address, payload: Option<bytes::Bytes>, desk: &mut HospitalDesk<'_>) {
+        if let Stage::Open(open) = &mut self.stage {
+            open.read(address, payload, &self.rules, desk);
+        }
     }
 
     pub(super) fn done(&mut self, ticket: Ticket, outcome: Outcome, desk: &mut HospitalDesk<'_>) {

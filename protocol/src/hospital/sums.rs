@@ -83,6 +83,12 @@ impl Masked {
         self.loose.get(&digest).cloned()
     }
 
+    /// The digest of a chunk of the vector, as its server said.
+    pub(super) fn digest(&self, chunk: u32) -> Option<Digest> {
+        let (server, at) = (chunk as usize % self.parts.len(), chunk as usize / self.parts.len());
+        self.parts[server].as_ref()?.0.get(at).map(|(digest, _)| *digest)
+    }
+
     /// The servers whose part is not here.
     pub(super) fn missing(&self) -> impl Iterator<Item = usize> + '_ {
         let whole = |part: &Option<Pieces>| part.as_ref().is_some_and(|part| part.whole().is_some());

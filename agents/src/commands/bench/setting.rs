@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use certs::Study;
 use protocol::{
-    Accepted, AcceptedColumns, Ask, ChunkError, Chunks, Column, Name, Plan, PlanError, Policy, Question, Ring, Scale,
-    Schema, Settings, Sharing, Snapshot,
+    Accepted, AcceptedColumns, Ask, Audit, ChunkError, Chunks, Column, Name, Plan, PlanError, Policy, Question, Ring,
+    Scale, Schema, Settings, Sharing, Snapshot,
 };
 
 use crate::cli::{BenchRole, SizeArgs};
@@ -144,6 +144,7 @@ impl Setting {
             scaled_bound,
             enough: Some(self.staying() as u32),
             round_seconds: SECONDS,
+            audit: Audit::Sample,
             last: false,
         })
     }
