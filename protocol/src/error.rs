@@ -119,6 +119,18 @@ pub enum AbortReason {
         /// Whose vector it is.
         patient: Name,
     },
+    /// The holders of a block's seeds do not agree on the sum of its masks.
+    #[error(
+        "the mask sums of block {block} are not the same at {}, and too few of them agree: one of them is wrong, and \
+         which one cannot be told. Ask again in a new session with other members",
+        list(holders)
+    )]
+    MaskSumsDiffer {
+        /// Which block.
+        block: u16,
+        /// Who sent sums of it.
+        holders: Vec<Name>,
+    },
     /// The sums came, and their checks took longer than the round.
     #[error(
         "the sums came and could not be checked before the round's end: {} did not come. Ask again with a longer \
@@ -147,6 +159,7 @@ impl AbortReason {
             AbortReason::SumOutOfRange => "sum_out_of_range",
             AbortReason::BoardLost => "board_lost",
             AbortReason::CheckLost { .. } => "check_lost",
+            AbortReason::MaskSumsDiffer { .. } => "mask_sums_differ",
             AbortReason::Unchecked { .. } => "unchecked",
             AbortReason::Stopped => "stopped",
         }

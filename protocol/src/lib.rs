@@ -20,6 +20,7 @@
 //!    | -- Open (q Confirms, who sends which mask sum) -----------------------> |
 //!    | <-- MaskedSum --- |                                                     |
 //!    | <--------------------- MaskSum (sealed) ------------------------------- |
+//!    | -- Check, CheckSum (sealed) back -------------------------------------> |   holders vouch for mask sums
 //!    | -- Result ------------------------------> all                           |   the receipt
 //! ```
 //!

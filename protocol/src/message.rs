@@ -326,6 +326,36 @@ pub struct MaskSum {
     pub pieces: Vec<Digest>,
 }
 
+/// hospital -> member: vouch for the sums of these blocks' masks over these chunks of the vector. It continues an Open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// Whose masks, ascending.
+    pub blocks: Vec<u16>,
+    /// Over which chunks, ascending.
+    pub chunks: Vec<u32>,
+}
+
+impl Check {
+    /// The most sums that one may ask for: the digests of the answer fit its signed part.
+    pub const MOST: usize = 8192;
+
+    /// What is asked for, in the order of the answer: block by block, and of each the chunks.
+    pub fn pairs(&self) -> impl Iterator<Item = (u16, u32)> + '_ {
+        self.blocks.iter().flat_map(|block| self.chunks.iter().map(|chunk| (*block, *chunk)))
+    }
+}
+
+/// member -> hospital, sealed. Piece 0 is the Check, the others are the sums that it asks for; as many as fit are attached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckSum {
+    /// The HPKE encapsulation.
+    pub encapsulation: ByteBuf,
+    /// The digests of the sealed pieces.
+    pub pieces: Vec<Digest>,
+}
+
 /// hospital -> all: the receipt of a round that was opened. It carries no digest of the sum: small sums can be guessed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -133,6 +133,16 @@ pub enum Audit {
 #[error("`{0}` is no audit: use full, sample or none")]
 pub struct AuditError(String);
 
+impl std::fmt::Display for Audit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Audit::Full => "full",
+            Audit::Sample => "sample",
+            Audit::None => "none",
+        })
+    }
+}
+
 impl Audit {
     /// How many of `count` chunks are checked.
     pub fn draws(self, count: u32) -> u32 {

@@ -212,6 +212,11 @@ pub enum Event {
         /// How many the hospital has; 1 at a member.
         count: u32,
     },
+    /// The hospital has all sums; what of them is checked comes next.
+    Summed {
+        /// Which round.
+        round: RoundNo,
+    },
     /// The hospital has the answer.
     Opened(Box<Answer>),
     /// A round ended with a receipt: what a patient keeps.
@@ -285,6 +290,8 @@ pub struct Checked {
     pub chunks: u32,
     /// Of how many of them the hospital added up the masked vectors again.
     pub masked: u32,
+    /// Of how many of them t+1 holders of each block vouched for the mask sums; `None` where mask sums are unchecked.
+    pub masks: Option<u32>,
     /// Whose sums were wrong, each once: the answer is made without them.
     pub caught: Vec<Name>,
 }

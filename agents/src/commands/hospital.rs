@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::{
-    Answer, Ask, Audit, Column, Event, Hospital, Plan, PlanError, Question, SessionId, SessionInfo, Settings,
-};
+use protocol::{Answer, Ask, Column, Event, Hospital, Plan, PlanError, Question, SessionId, SessionInfo, Settings};
 
 use super::server::me;
 use crate::cli::SumArgs;
@@ -134,7 +132,7 @@ fn ask(args: &SumArgs, last: bool) -> Ask {
         scaled_bound: args.rules.bound.saturating_mul(scale.get()),
         enough: None,
         round_seconds: args.rules.round_seconds,
-        audit: Audit::Sample,
+        audit: args.rules.audit,
         last,
     }
 }
@@ -253,6 +251,7 @@ impl Waiting {
             Event::Round { .. } => "patients to share",
             Event::Cohort { .. } => "members to confirm",
             Event::Confirmed { .. } => "sums",
+            Event::Summed { .. } => "the checks of the sums",
             _ => return,
         };
         self.next = tokio::time::Instant::now() + Self::FIRST;
@@ -277,6 +276,7 @@ fn tell(event: &Event) {
         Event::Round { round, .. } => note!("round {round}: asked"),
         Event::Cohort { round, count } => note!("round {round}: cohort of {count} fixed"),
         Event::Confirmed { round, count } => note!("round {round}: {count} confirmed"),
+        Event::Summed { round } => note!("round {round}: all sums are in and are checked"),
         _ => {}
     }
 }

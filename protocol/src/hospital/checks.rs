@@ -3,24 +3,34 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use serde_bytes::ByteBuf;
 
-use super::HospitalDesk;
 use super::recount::{Lost, Recount};
-use super::sums::Masked;
+use super::round::{Round, Stage};
+use super::session::Open;
+use super::sums::{Incoming, Masked};
+use super::vouch::{Dispute, Vouch};
+use super::{HospitalDesk, Ticket, Work};
 use crate::chunks::Chunks;
-use crate::error::{Fault, Wrong};
-use crate::id::{Digest, Kind, Name};
+use crate::desk::{Pen, Stop};
+use crate::error::{AbortReason, Fault, Wrong};
+use crate::id::{Digest, Kind, Name, To};
+use crate::job::{Job, Words};
 use crate::kdf;
+use crate::message::CheckSum;
 use crate::plan::Audit;
 use crate::secret::Root;
-use crate::session::Lineup;
+use crate::session::{Asked, Lineup, Rules, sum_info};
 use crate::step::Event;
+use crate::wire::{self, Frame};
 
 /// What became of the checks of one cohort.
 #[derive(Debug)]
 pub(super) struct Checks {
     /// The chunks that were drawn.
-    pub(super) drawn: Vec<u32>,
+    drawn: Vec<u32>,
+    /// The comparison of mask sums, where there are t+1 holders of each.
+    pub(super) vouch: Option<Vouch>,
     /// Servers whose part of the masked sum is wrong.
     wrong: BTreeSet<usize>,
     /// Whose sums were wrong.
@@ -41,8 +51,16 @@ fn draw(audit: Audit, chunks: &Chunks, root: &Root, cohort: Digest) -> Vec<u32> 
 
 impl Checks {
     /// All sums are in: draws the chunks that are checked. Nobody knew before which they would be.
-    pub(super) fn begin(audit: Audit, chunks: &Chunks, root: &Root, cohort: Digest) -> Self {
-        Self { drawn: draw(audit, chunks, root, cohort), wrong: BTreeSet::new(), caught: Vec::new() }
+    pub(super) fn begin(audit: Audit, asked: &Asked, root: &Root, cohort: Digest, rules: &Rules) -> Self {
+        let drawn = draw(audit, &asked.chunks, root, cohort);
+        let checkable = rules.announce.sharing.checkable();
+        let vouch = checkable.then(|| Vouch::new(rules, asked.chunks, asked.round, &drawn));
+        Self { drawn, vouch, wrong: BTreeSet::new(), caught: Vec::new() }
+    }
+
+    /// Of how many chunks the mask sums are vouched for.
+    pub(super) fn vouched(&self) -> Option<u32> {
+        self.vouch.as_ref().map(|_| self.drawn.len() as u32)
     }
 
     /// Names a party whose sum is wrong.
@@ -82,6 +100,128 @@ impl Checks {
             sum[chunk as usize] = bytes.clone();
         }
         Ok(Some(sum))
+    }
+}
+
+impl Round {
+    /// Asks holders for what of the mask sums is not settled; each for each sum once.
+    pub(super) fn ask_holders(&mut self, lineup: &Lineup, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        let confirmed: Vec<u8> = self.confirms.keys().copied().collect();
+        let pen = Pen { me: desk.me, session: rules.session, round: self.asked.round, secret: self.root.expose() };
+        let Stage::Opening(opening) = &mut self.stage else { return };
+        let Some(vouch) = opening.checks.as_mut().and_then(|checks| checks.vouch.as_mut()) else { return };
+        for (seat, check) in vouch.wanted(&confirmed) {
+            let to = To::One(lineup.seats[usize::from(seat)].identity.name.clone());
+            let signed = pen.sign(Kind::Check, to.clone(), opening.open, &check);
+            desk.out.send.push(pen.post(Kind::Check, &signed, to, &[]));
+            vouch.sent(signed.digest(), seat, check);
+        }
+    }
+
+    /// The comparison of mask sums, once it has begun.
+    pub(super) fn vouch(&mut self) -> Option<&mut Vouch> {
+        match &mut self.stage {
+            Stage::Opening(opening) => opening.checks.as_mut()?.vouch.as_mut(),
+            _ => None,
+        }
+    }
+
+    /// Opens the answers that are whole.
+    pub(super) fn open_answers(&mut self, lineup: &Lineup, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        let (secret, round) = (self.secret.clone(), self.asked.round);
+        let Some(vouch) = self.vouch() else { return };
+        let name = |seat: u8| &lineup.seats[usize::from(seat)].identity.name;
+        for (check, sealed) in vouch.take_answers(|seat, check| sum_info(rules.session, round, name(seat), check)) {
+            let ticket = Ticket { session: rules.session, round, work: Work::Unseal { check } };
+            desk.run(ticket, Job::Unseal { secret: secret.clone(), sealed });
+        }
+    }
+
+    /// The mask sums to add up: those of `cover` whose blocks no holder questions. `None` while something is not settled.
+    /// Of a sum with a block that is questioned every block is taken from what t+1 holders agree on.
+    pub(super) fn settle(vouch: &mut Vouch, cover: &[(Digest, u8, &Incoming)]) -> Option<Vec<usize>> {
+        let questioned = |sum: &Incoming, vouch: &Vouch| sum.blocks().iter().any(|block| vouch.whole().contains(block));
+        for (_, _, sum) in cover {
+            if questioned(sum, vouch) {
+                vouch.take_whole(sum.blocks());
+            }
+        }
+        let good = (0..cover.len()).filter(|at| !questioned(cover[*at].2, vouch)).collect();
+        vouch.is_settled().then_some(good)
+    }
+}
+
+impl Open {
+    pub(super) fn on_check_sum(
+        &mut self,
+        frame: &Frame,
+        rules: &Rules,
+        desk: &mut HospitalDesk<'_>,
+    ) -> Result<(), Stop> {
+        let (round, lineup) = self.parts()?;
+        let seat = lineup.seat_of(&frame.envelope.from).ok_or(Wrong::NotItsRole)?;
+        frame.verify(&lineup.seats[usize::from(seat)].identity)?;
+        let CheckSum { encapsulation, pieces } = frame.envelope.body()?;
+        let attached: Vec<ByteBuf> = wire::decode(&frame.attachment, "mask sum pieces")?;
+        let loose: Vec<(Digest, Bytes)> =
+            pieces.iter().filter_map(|digest| Some((*digest, round.masked.loose(*digest)?))).collect();
+        let incoming = Incoming::of(encapsulation.into_vec(), pieces);
+        let Some(vouch) = round.vouch() else { return Err(Stop::Useless("nothing was asked to be vouched for")) };
+        if !vouch.arrived(frame.envelope.after, seat, incoming) {
+            return Err(Stop::Useless("a CheckSum that was not asked for, is known, or of another shape"));
+        }
+        for (digest, bytes) in loose {
+            vouch.take(digest, &bytes);
+        }
+        for piece in attached {
+            let ticket = Ticket { session: rules.session, round: round.asked.round, work: Work::Identify };
+            desk.run(ticket, Job::Identify { bytes: Bytes::from(piece.into_vec()) });
+        }
+        round.open_answers(lineup, rules, desk);
+        Ok(())
+    }
+
+    /// The answer to a Check was opened, or does not open.
+    pub(super) fn unsealed(
+        &mut self,
+        check: Digest,
+        sums: Option<Vec<(Digest, Words)>>,
+        rules: &Rules,
+        desk: &mut HospitalDesk<'_>,
+    ) {
+        let Ok((round, lineup)) = self.parts() else { return };
+        let Stage::Opening(opening) = &mut round.stage else { return };
+        let Some(checks) = &mut opening.checks else { return };
+        let liars = checks.vouch.as_mut().map(|vouch| vouch.opened(check, sums)).unwrap_or_default();
+        for seat in liars {
+            let rule = "a sum of masks that does not open, or that t+1 holders give otherwise";
+            checks.accuse(&lineup.seats[usize::from(seat)].identity.name, Kind::CheckSum, rule, desk);
+        }
+        self.add_up(rules, desk);
+    }
+
+    /// Mask sums are not what t+1 holders give: their senders are named, and do without them.
+    pub(super) fn wrong_sums(&mut self, seats: &[u8], rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        let Ok((round, lineup)) = self.parts() else { return };
+        let Stage::Opening(opening) = &mut round.stage else { return };
+        opening.adding = false;
+        let Some(checks) = &mut opening.checks else { return };
+        for seat in seats {
+            let rule = "a mask sum that t+1 holders give otherwise";
+            checks.accuse(&lineup.seats[usize::from(*seat)].identity.name, Kind::MaskSum, rule, desk);
+            if let Some(vouch) = &mut checks.vouch {
+                vouch.take_whole(&opening.sums.blocks_of(*seat));
+            }
+        }
+        self.add_up(rules, desk);
+    }
+
+    /// Who does not agree on which block.
+    pub(super) fn dispute(&mut self, late: bool) -> Option<AbortReason> {
+        let (round, lineup) = self.parts().ok()?;
+        let Dispute { block, holders } = round.vouch()?.dispute(late)?;
+        let name = |seat: u8| lineup.seats[usize::from(seat)].identity.name.clone();
+        Some(AbortReason::MaskSumsDiffer { block, holders: holders.into_iter().map(name).collect() })
     }
 }
 

@@ -7,6 +7,7 @@ mod recount;
 mod round;
 mod session;
 mod sums;
+mod vouch;
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use crate::desk::{self, Desk, Jobs, Me, Stop};
 use crate::early;
 use crate::error::PlanError;
-use crate::id::{Address, Kind, RoundNo, SessionId, Time};
+use crate::id::{Address, Digest, Kind, RoundNo, SessionId, Time};
 use crate::mail::Mail;
 use crate::plan::{Ask, Plan};
 use crate::records::Records;
@@ -38,6 +39,8 @@ enum Work {
     Read { at: usize, chunk: u32 },
     /// Adding up a chunk again.
     Again { chunk: u32 },
+    /// Opening the answer to this Check.
+    Unseal { check: Digest },
     /// Opening mask sums and adding them up.
     Reconstruct,
 }

@@ -9,6 +9,7 @@ use super::names::Names;
 use super::{HospitalDesk, Ticket, Work};
 use crate::chunks::Chunks;
 use crate::desk::Stop;
+use crate::error::AbortReason;
 use crate::id::{Address, Digest, Kind, MessageName, Name, Place, RoundNo, SessionId, To};
 use crate::job::Job;
 use crate::message::{Share, ShareCore};
@@ -57,6 +58,12 @@ struct Sum {
 /// The board did not give what this patient shared, or something else.
 #[derive(Debug)]
 pub(super) struct Lost(pub(super) Name);
+
+impl From<Lost> for AbortReason {
+    fn from(Lost(patient): Lost) -> Self {
+        AbortReason::CheckLost { patient }
+    }
+}
 
 /// The hospital's own sum of the masked vectors, of as many chunks as are drawn.
 #[derive(Debug)]

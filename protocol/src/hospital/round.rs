@@ -10,10 +10,11 @@ use super::listed::Listed;
 use super::recount::{Lost, Recount};
 use super::session::{Begun, Open, Past};
 use super::sums::{Incoming, MaskSums, Masked};
+use super::vouch::Vouch;
 use super::{HospitalDesk, Ticket, Work};
 use crate::desk::{Me, Pen, Stop, rule};
 use crate::error::{AbortReason, Fault, Wrong};
-use crate::id::{Address, Kind, Name, RoundNo, SessionId, Time, To};
+use crate::id::{Address, Digest, Kind, Name, RoundNo, SessionId, Time, To};
 use crate::job::{Job, Outcome};
 use crate::message::{self, Abort, MaskSum, MaskedSum, Receipt, Refuse};
 use crate::outbox::Settled;
@@ -30,7 +31,7 @@ const PATIENCE_MILLIS: u64 = 20;
 
 /// How far a round is.
 #[derive(Debug)]
-enum Stage {
+pub(super) enum Stage {
     /// No Cohort yet.
     Asking,
     /// The Cohort is here; Confirms are coming.
@@ -41,37 +42,44 @@ enum Stage {
 
 /// A cohort that is being opened.
 #[derive(Debug)]
-struct Opening {
+pub(super) struct Opening {
     fixed: Fixed,
+    /// The first Open: what Checks continue.
+    pub(super) open: Digest,
     /// q Confirms: what the receipt shows.
     confirms: Vec<Signed>,
-    sums: MaskSums,
+    pub(super) sums: MaskSums,
     /// When missing sums are asked of others.
     again: Time,
+    /// All sums were in.
+    summed: bool,
     /// What is checked, from when all sums are in.
-    checks: Option<Checks>,
+    pub(super) checks: Option<Checks>,
     /// The sums are being added up.
-    adding: bool,
+    pub(super) adding: bool,
 }
+
+/// What to add up: the masked sum, chunk by chunk, and which of the mask sums that cover all blocks.
+type Summands = (Vec<Bytes>, Vec<usize>);
 
 /// One round of the hospital.
 #[derive(Debug)]
 pub(super) struct Round {
     pub(super) asked: Asked,
-    root: Root,
-    secret: Arc<SealSecret>,
+    pub(super) root: Root,
+    pub(super) secret: Arc<SealSecret>,
     audit: Audit,
     /// Whether the session ends with this round.
     last: bool,
-    confirms: BTreeMap<u8, Signed>,
+    pub(super) confirms: BTreeMap<u8, Signed>,
     refusals: BTreeMap<u8, Refuse>,
     /// Until when it waits for more Confirms than q, once q are here.
     patience: Option<Time>,
-    masked: Masked,
+    pub(super) masked: Masked,
     listed: Listed,
     /// The hospital's own sum of the masked vectors, from the Cohort on, unless nothing is checked.
     recount: Option<Recount>,
-    stage: Stage,
+    pub(super) stage: Stage,
 }
 
 impl Round {
@@ -114,6 +122,7 @@ impl Round {
         let again = desk.now.plus_millis(self.asked.tenth());
         if let Stage::Opening(opening) = &mut self.stage {
             opening.sums.asked(signed.digest(), senders);
+            opening.open = if opening.open == Digest::default() { signed.digest() } else { opening.open };
             opening.again = again;
         }
     }
@@ -155,37 +164,94 @@ impl Round {
         let senders = sharing.default_senders(&confirmed, self.asked.round.0);
         let confirms = self.confirms.values().cloned().collect();
         let sums = MaskSums::new(rules.blocks.len() as u16);
-        self.stage =
-            Stage::Opening(Box::new(Opening { fixed, confirms, sums, again: desk.now, checks: None, adding: false }));
+        self.stage = Stage::Opening(Box::new(Opening {
+            fixed,
+            open: Digest::default(),
+            confirms,
+            sums,
+            again: desk.now,
+            summed: false,
+            checks: None,
+            adding: false,
+        }));
         self.send_open(senders, lineup, rules, desk);
     }
 
     /// Adds everything up, once every block is covered exactly once and the masked sum is here, both checked.
     fn add_up(&mut self, lineup: &Lineup, rules: &Rules, desk: &mut HospitalDesk<'_>) -> Result<(), Lost> {
+        if !self.begin_checks(rules, desk) {
+            return Ok(());
+        }
+        // What is settled below may have to be asked for first.
+        let sum = self.check_sums(lineup, desk)?;
+        self.ask_holders(lineup, rules, desk);
+        if let Some((masked, good)) = sum {
+            self.reconstruct(masked, &good, lineup, rules, desk);
+        }
+        Ok(())
+    }
+
+    /// Whether all sums are in; then it is drawn what of them is checked.
+    fn begin_checks(&mut self, rules: &Rules, desk: &mut HospitalDesk<'_>) -> bool {
         let Self { asked, masked, recount, .. } = self;
-        let Stage::Opening(opening) = &mut self.stage else { return Ok(()) };
-        let (Some(sum), false) = (masked.chunks(&asked.chunks), opening.adding) else { return Ok(()) };
-        let Some(cover) = opening.sums.cover() else { return Ok(()) };
-        let masked = match recount {
-            Some(recount) if recount.nameless().next().is_some() => return Ok(()),
-            Some(recount) => {
-                let begin = || Checks::begin(self.audit, &asked.chunks, &self.root, opening.fixed.digest);
-                let checks = opening.checks.get_or_insert_with(begin);
-                let Some(sum) = checks.masked(masked, recount, &asked.chunks, lineup, desk)? else { return Ok(()) };
-                sum
-            }
-            None => sum,
+        let Stage::Opening(opening) = &mut self.stage else { return false };
+        let nameless = recount.as_ref().is_some_and(|recount| recount.nameless().next().is_some());
+        if opening.adding || nameless || masked.missing().next().is_some() || opening.sums.cover().is_none() {
+            return false;
+        }
+        if !std::mem::replace(&mut opening.summed, true) {
+            desk.out.event(Event::Summed { round: asked.round });
+            // Holders have a tenth of the round to vouch before others are asked.
+            opening.again = desk.now.plus_millis(asked.tenth());
+        }
+        if recount.is_some() {
+            let begin = || Checks::begin(self.audit, asked, &self.root, opening.fixed.digest, rules);
+            opening.checks.get_or_insert_with(begin);
+        }
+        true
+    }
+
+    /// The masked sum and which mask sums of the cover to add to it, once both are checked.
+    fn check_sums(&mut self, lineup: &Lineup, desk: &mut HospitalDesk<'_>) -> Result<Option<Summands>, Lost> {
+        let Self { asked, masked, recount, .. } = self;
+        let Stage::Opening(opening) = &mut self.stage else { return Ok(None) };
+        let Some(cover) = opening.sums.cover() else { return Ok(None) };
+        let all = (0..cover.len()).collect();
+        let (Some(checks), Some(recount)) = (&mut opening.checks, recount) else {
+            return Ok(masked.chunks(&asked.chunks).map(|sum| (sum, all)));
         };
-        opening.adding = true;
-        let sealed = cover.into_iter().map(|(open, seat, sum)| {
-            let member = &lineup.seats[usize::from(seat)].identity.name;
-            sum.sealed(seat, sum_info(rules.session, self.asked.round, member, open))
+        let sum = checks.masked(masked, recount, &asked.chunks, lineup, desk)?;
+        let good = match &mut checks.vouch {
+            Some(vouch) => Self::settle(vouch, &cover),
+            None => Some(all),
+        };
+        Ok(sum.zip(good))
+    }
+
+    /// Opens these of the mask sums that cover all blocks, and adds them to the masked sum.
+    fn reconstruct(
+        &mut self,
+        masked: Vec<Bytes>,
+        good: &[usize],
+        lineup: &Lineup,
+        rules: &Rules,
+        desk: &mut HospitalDesk<'_>,
+    ) {
+        let Stage::Opening(opening) = &mut self.stage else { return };
+        let cover = opening.sums.cover().unwrap_or_default();
+        let sealed = good.iter().filter_map(|at| cover.get(*at)).map(|(open, seat, sum)| {
+            let member = &lineup.seats[usize::from(*seat)].identity.name;
+            sum.sealed(*seat, sum_info(rules.session, self.asked.round, member, *open))
         });
         let sealed = sealed.collect();
-        let job = Job::Reconstruct { secret: self.secret.clone(), chunks: self.asked.chunks, masked, sealed };
+        let vouch = opening.checks.as_ref().and_then(|checks| checks.vouch.as_ref());
+        let vouched = vouch.map(Vouch::agreed).unwrap_or_default();
+        let whole = vouch.map_or_else(Vec::new, |vouch| vouch.whole().iter().copied().collect());
+        opening.adding = true;
+        let (secret, chunks) = (self.secret.clone(), self.asked.chunks);
+        let job = Job::Reconstruct { secret, chunks, masked, sealed, vouched, whole };
         let ticket = Ticket { session: rules.session, round: self.asked.round, work: Work::Reconstruct };
         desk.run(ticket, job);
-        Ok(())
     }
 
     /// What was checked of the sums.
@@ -197,6 +263,7 @@ impl Round {
         Checked {
             chunks: self.asked.chunks.count(),
             masked: self.recount.as_ref().map_or(0, Recount::count),
+            masks: checks.and_then(Checks::vouched),
             caught: checks.map_or_else(Vec::new, |checks| checks.caught.clone()),
         }
     }
@@ -209,12 +276,16 @@ impl Round {
         }
         opening.again = desk.now.plus_millis(self.asked.tenth());
         let missing = opening.sums.missing_blocks();
+        if let Some(vouch) = opening.checks.as_mut().and_then(|checks| checks.vouch.as_mut()) {
+            vouch.ask_all();
+        }
         let silent = opening.sums.silent();
         let others: Vec<u8> = self.confirms.keys().copied().filter(|seat| !silent.contains(seat)).collect();
         let senders = rules.announce.sharing.senders_for(&others, self.asked.round.0, &missing);
         if !missing.is_empty() && !senders.is_empty() {
             self.send_open(senders, lineup, rules, desk);
         }
+        self.ask_holders(lineup, rules, desk);
     }
 }
 
@@ -240,6 +311,7 @@ impl Open {
             }
             Kind::Refuse => self.on_refuse(frame, rules, desk),
             Kind::MaskedSum => self.on_masked_sum(frame, rules, desk),
+            Kind::CheckSum => self.on_check_sum(frame, rules, desk),
             _ => self.on_mask_sum(frame, rules, desk),
         }
     }
@@ -250,7 +322,7 @@ impl Open {
         Ok(index.ok_or(Wrong::NotItsRole)?)
     }
 
-    fn parts(&mut self) -> Result<(&mut Round, &Lineup), Stop> {
+    pub(super) fn parts(&mut self) -> Result<(&mut Round, &Lineup), Stop> {
         match &mut self.round {
             Some(round) => Ok((round, &self.lineup)),
             None => Err(Stop::Useless("no round is running")),
@@ -399,18 +471,23 @@ impl Open {
         Ok(())
     }
 
-    /// Adds up what is here, as far as it can be; ends the round where the board has lost what is needed.
-    fn add_up(&mut self, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+    /// Adds up what is here, as far as it can be; ends the round where the board has lost what is needed, or holders of
+    /// a block cannot agree.
+    pub(super) fn add_up(&mut self, rules: &Rules, desk: &mut HospitalDesk<'_>) {
         let Ok((round, lineup)) = self.parts() else { return };
         let added = round.add_up(lineup, rules, desk);
         self.unless_lost(added, rules, desk);
+        if let (Some(dispute), Some(round)) = (self.dispute(false), &self.round) {
+            let last = round.last;
+            self.abort(dispute, String::new(), last, rules, desk);
+        }
     }
 
     /// What the board cannot produce is an Abort, never a skipped check.
     fn unless_lost(&mut self, read: Result<(), Lost>, rules: &Rules, desk: &mut HospitalDesk<'_>) {
-        if let (Err(Lost(patient)), Some(round)) = (read, &self.round) {
+        if let (Err(lost), Some(round)) = (read, &self.round) {
             let last = round.last;
-            self.abort(AbortReason::CheckLost { patient }, String::new(), last, rules, desk);
+            self.abort(lost.into(), String::new(), last, rules, desk);
         }
     }
 
@@ -482,13 +559,19 @@ impl Open {
                 if let Stage::Opening(opening) = &mut round.stage {
                     taken |= opening.sums.take(digest, &bytes);
                 }
+                taken |= round.vouch().is_some_and(|vouch| vouch.take(digest, &bytes));
                 if !taken {
                     // Each member and server may be one sum ahead of the messages that name its pieces.
                     let senders = usize::from(rules.announce.sharing.committee()) + rules.announce.servers.len();
                     round.masked.keep(digest, bytes, senders * round.asked.chunks.count() as usize);
                 }
+                if let Ok((round, lineup)) = self.parts() {
+                    round.open_answers(lineup, rules, desk);
+                }
                 self.add_up(rules, desk);
             }
+            (Work::Unseal { check }, Outcome::Unsealed(sums)) => self.unsealed(check, Some(sums), rules, desk),
+            (Work::Unseal { check }, _) => self.unsealed(check, None, rules, desk),
             (Work::Read { at, chunk }, Outcome::Identified { bytes, digest }) => {
                 let Some(recount) = &mut round.recount else { return };
                 let read = recount.identified((at, chunk), bytes, digest, desk);
@@ -509,6 +592,7 @@ impl Open {
             (Work::Reconstruct, Outcome::Reconstructed(mut sum)) => {
                 self.answer(std::mem::take(&mut sum.0), rules, desk)
             }
+            (Work::Reconstruct, Outcome::WrongSums(seats)) => self.wrong_sums(&seats, rules, desk),
             (Work::Reconstruct, Outcome::BadSum(seat)) => self.bad_sum(seat, rules, desk),
             (Work::Reconstruct, Outcome::Unfit) => self.unfit_masked_sum(rules, desk),
             _ => {}
@@ -604,6 +688,7 @@ impl Open {
             }
             Stage::Confirming(_) if desk.now >= confirms_close => self.too_few_confirmed(rules, desk),
             Stage::Opening(opening) if desk.now >= ends => {
+                let summed = opening.summed;
                 let silent = opening.sums.silent().into_iter();
                 let mut missing: Vec<Name> =
                     silent.map(|seat| lineup.seats[usize::from(seat)].identity.name.clone()).collect();
@@ -611,8 +696,11 @@ impl Open {
                 let nameless = round.recount.iter().flat_map(Recount::nameless);
                 missing.extend(nameless.map(|server| lineup.servers[server].name.clone()));
                 missing.dedup();
-                let reason = match missing.is_empty() {
-                    true => AbortReason::Unchecked { missing },
+                let silent = round.vouch().map(|vouch| vouch.silent()).unwrap_or_default();
+                let unheard = silent.into_iter().map(|seat| lineup.seats[usize::from(seat)].identity.name.clone());
+                let unchecked = AbortReason::Unchecked { missing: unheard.collect() };
+                let reason = match summed {
+                    true => self.dispute(true).unwrap_or(unchecked),
                     false => AbortReason::SumsMissing { missing },
                 };
                 self.abort(reason, String::new(), last, rules, desk);

@@ -188,7 +188,7 @@ impl Session {
             Kind::Roster => self.on_roster(frame, desk),
             Kind::List => self.on_list(frame, desk),
             Kind::Refuse if matches!(self.stage, Stage::Announced) => self.on_refused_joins(frame, desk),
-            Kind::Cohort | Kind::Confirm | Kind::Refuse | Kind::MaskedSum | Kind::MaskSum => {
+            Kind::Cohort | Kind::Confirm | Kind::Refuse | Kind::MaskedSum | Kind::MaskSum | Kind::CheckSum => {
                 let (rules, open) = self.open()?;
                 open.take(frame, rules, desk)
             }

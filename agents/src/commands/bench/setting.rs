@@ -38,6 +38,8 @@ pub struct Setting {
     pub plain: Chunks,
     /// The largest absolute value of a coordinate.
     pub bound: u64,
+    /// What of the secure sums is checked.
+    pub audit: Audit,
     /// Values are whole numbers.
     scale: Scale,
 }
@@ -73,6 +75,7 @@ impl Setting {
             chunks,
             plain,
             bound,
+            audit: size.audit,
             scale: Scale::new(1)?,
         })
     }
@@ -144,7 +147,7 @@ impl Setting {
             scaled_bound,
             enough: Some(self.staying() as u32),
             round_seconds: SECONDS,
-            audit: Audit::Sample,
+            audit: self.audit,
             last: false,
         })
     }
