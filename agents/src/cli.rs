@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nats::Endpoint;
-use protocol::{Name, Ring, Scale, Snapshot};
+use protocol::{Audit, Name, Ring, Scale, Snapshot};
 
 use crate::commands::certs::CertsCommand;
 use crate::input::SecretText;
@@ -117,6 +117,9 @@ pub struct RuleArgs {
     /// How long patients may take to join a new session.
     #[arg(long, value_name = "S", default_value_t = 30)]
     pub join_seconds: u32,
+    /// How much of the sums the hospital checks: full, sample (one chunk of 512 KiB in eight, always the only one) or none.
+    #[arg(long, value_name = "HOW", default_value = "sample")]
+    pub audit: Audit,
     /// The largest absolute value that a patient may hold, the same for everybody.
     #[arg(long, value_name = "B", default_value_t = 1_000_000_000)]
     pub bound: u64,
@@ -312,6 +315,9 @@ pub struct SizeArgs {
     /// How many servers share the work, in both.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub servers: u8,
+    /// How much of the secure sums is checked: full, sample or none.
+    #[arg(long, value_name = "HOW", default_value = "sample")]
+    pub audit: Audit,
 }
 
 fn ring(text: &str) -> Result<Ring, String> {

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 
-use protocol::{AbortReason, Answer, RoundNo, SessionId, SessionInfo, Snapshot, decimal};
+use protocol::{AbortReason, Answer, Name, RoundNo, SessionId, SessionInfo, Snapshot, decimal};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -67,7 +67,45 @@ pub struct Opened {
     quorum: u8,
     confirmations: u32,
     cohort_root: String,
+    checked: Checked,
     elapsed_ms: u64,
+}
+
+/// What was checked of the sums.
+#[derive(Debug, Serialize, Deserialize)]
+struct Checked {
+    /// How many chunks each vector has.
+    chunks: u32,
+    /// Of how many the hospital added up the masked vectors again.
+    masked_sum: u32,
+    /// Of how many enough holders vouched for the mask sums; null where they are unchecked.
+    mask_sums: Option<u32>,
+    /// Whose sums were wrong: the answer is made without them.
+    caught: Vec<Name>,
+}
+
+impl Checked {
+    /// For people.
+    fn text(&self, threshold: u8) -> String {
+        let Self { chunks, masked_sum, mask_sums, caught } = self;
+        let masked = match masked_sum {
+            0 => "masked sum unchecked".into(),
+            all if all == chunks => "masked sum added again".to_string(),
+            some => format!("{some} of {chunks} chunks of the masked sum added again"),
+        };
+        let masks = match mask_sums {
+            None => "mask sums unchecked".into(),
+            Some(all) if all == chunks => format!("mask sums vouched for by {} holders each", threshold + 1),
+            Some(some) => {
+                format!("{some} of {chunks} chunks of the mask sums vouched for by {} holders each", threshold + 1)
+            }
+        };
+        let wrong = match caught.as_slice() {
+            [] => String::new(),
+            some => format!("; WRONG SUMS came from {}, and the answer is made without them", protocol::list(some)),
+        };
+        format!("checked: {masked}; {masks}{wrong}\n")
+    }
 }
 
 /// Why there is no answer.
@@ -117,6 +155,12 @@ impl Report {
             quorum: session.quorum,
             confirmations: answer.confirmations,
             cohort_root: answer.cohort_root.to_string(),
+            checked: Checked {
+                chunks: answer.checked.chunks,
+                masked_sum: answer.checked.masked,
+                mask_sums: answer.checked.masks,
+                caught: answer.checked.caught.clone(),
+            },
             elapsed_ms,
         }))
     }
@@ -165,6 +209,7 @@ impl Opened {
             "receipt: {} of {} members confirmed this cohort ({} needed, {} may collude); cohort root {}\n",
             self.confirmations, self.committee, self.quorum, self.threshold, self.cohort_root
         );
+        text += &self.checked.text(self.threshold);
         text
     }
 }
@@ -188,6 +233,7 @@ mod tests {
             invited: 3,
             confirmations: 3,
             cohort_root: protocol::Digest::default(),
+            checked: protocol::Checked { chunks: 8, masked: 1, masks: None, caught: vec!["server".parse().unwrap()] },
         };
         let info = SessionInfo {
             session: SessionId::default(),
@@ -204,5 +250,13 @@ mod tests {
         let Some(Report::Opened(back)) = Report::parse(&line) else { panic!("{line}") };
         let text = back.text(&answer.snapshot);
         assert!(text.contains("b  9007199254.740993\n"), "{text}");
+        assert!(
+            line.contains(r#""checked":{"chunks":8,"masked_sum":1,"mask_sums":null,"caught":["server"]}"#),
+            "{line}"
+        );
+        assert!(
+            text.contains("1 of 8 chunks of the masked sum added again; mask sums unchecked; WRONG SUMS"),
+            "{text}"
+        );
     }
 }

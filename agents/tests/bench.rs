@@ -13,7 +13,8 @@ fn bench_measures_pairs_and_checks_every_sum() {
     let report = ended.json();
     assert_eq!((&report["patients"], &report["dim"], &report["ring"]), (&6.into(), &1000.into(), &32.into()));
     assert_eq!(report["cohort"], 6);
-    for field in ["plain_s", "secure_s", "ratio", "client_mask_ms", "server_peak_mib"] {
+    assert_eq!(report["audit"], "sample");
+    for field in ["plain_s", "secure_s", "ratio", "checks_s", "client_mask_ms", "server_peak_mib"] {
         assert!(report[field].as_f64().unwrap() > 0.0, "{field}: {report}");
     }
     for field in ["server_cpu_s", "member_cpu_s"] {
@@ -32,7 +33,8 @@ fn bench_measures_pairs_and_checks_every_sum() {
 fn who_drops_in_the_middle_of_an_upload_is_in_neither_sum() {
     let home = Home::new();
     // Three chunks at 24 bits, over two servers; one of ten patients sends only the first of them.
-    let ended = home.run("--json bench --patients 10 --dim 400000 --ring 24 --drop 10 --servers 2 --rounds 1");
+    let ended =
+        home.run("--json bench --patients 10 --dim 400000 --ring 24 --drop 10 --servers 2 --rounds 1 --audit full");
     assert_eq!(ended.code, Some(0), "{ended:#?}");
     assert_eq!(ended.json()["cohort"], 9, "{ended:#?}");
 }

@@ -221,6 +221,20 @@ fn watch_sees_a_round_and_sizes_only() {
     assert_eq!(kinds[0], "announce");
 }
 
+/// A result says what was checked of its sums, and `--audit` how much is.
+#[test]
+fn a_result_says_what_was_checked() {
+    for (audit, checked) in [
+        ("full", serde_json::json!({ "chunks": 1, "masked_sum": 1, "mask_sums": 1, "caught": [] })),
+        ("none", serde_json::json!({ "chunks": 1, "masked_sum": 0, "mask_sums": null, "caught": [] })),
+    ] {
+        let home = Home::new();
+        let up = home.run_of(&["--json", "up", "--audit", audit, "alice=1", "bob=2", "charlie=3"]);
+        assert_eq!(up.sums(), ["6"]);
+        assert_eq!(up.json()["checked"], checked);
+    }
+}
+
 /// The sum of a column's first `rows`, by plain addition of billionths.
 fn plain_sum(csv: &str, column: &str, rows: usize) -> String {
     let mut lines = csv.lines();

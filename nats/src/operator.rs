@@ -130,7 +130,7 @@ impl Operator {
 
     /// Deletes a round's shares, chunks and sums: after its Result or Abort. Returns how many messages went.
     pub async fn purge_round_bulk(&self, session: SessionTag, round: RoundNo) -> Result<u64, CallError> {
-        let kinds = [Kind::Share, Kind::Chunk, Kind::MaskedSum, Kind::MaskSum];
+        let kinds = [Kind::Share, Kind::Chunk, Kind::MaskedSum, Kind::MaskSum, Kind::CheckSum];
         self.purge_all(kinds.map(|kind| subject::of_kind(session, round, kind))).await
     }
 

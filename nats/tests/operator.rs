@@ -19,7 +19,7 @@ async fn a_round_loses_its_bulk_and_a_session_all_but_how_it_ended() {
     let alice = home.board(&broker, "alice").await;
     let server = home.board(&broker, "server").await;
     let session = SessionTag([5; 16]);
-    let bulk = [Kind::Share, Kind::Chunk, Kind::MaskedSum, Kind::MaskSum];
+    let bulk = [Kind::Share, Kind::Chunk, Kind::MaskedSum, Kind::MaskSum, Kind::CheckSum];
     let kept = [address(1, "alice", "server", Kind::Cohort, 1), address(2, "alice", "server", Kind::Share, 1)];
     let ends = [address(1, "alice", "server", Kind::Result, 1), address(2, "alice", "server", Kind::Abort, 1)];
 
@@ -27,7 +27,7 @@ async fn a_round_loses_its_bulk_and_a_session_all_but_how_it_ended() {
     for at in written.iter().chain(&kept).chain(&ends) {
         alice.publish(at, "x".into()).await.unwrap();
     }
-    assert_eq!(operator.purge_round_bulk(session, RoundNo(1)).await.unwrap(), 4);
+    assert_eq!(operator.purge_round_bulk(session, RoundNo(1)).await.unwrap(), 5);
     for at in &written {
         assert_eq!(server.read(at).await.unwrap(), None);
     }

@@ -238,6 +238,7 @@ fn leads(kind: Kind) -> bool {
             | Kind::Begin
             | Kind::Cohort
             | Kind::Open
+            | Kind::Check
     )
 }
 

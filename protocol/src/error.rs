@@ -110,6 +110,37 @@ pub enum AbortReason {
     /// The board lost a vector that had to be read again.
     #[error("the broker lost a masked vector that had to be taken out of the sum again: ask again")]
     BoardLost,
+    /// The board lost what the masked sum is checked against.
+    #[error(
+        "the sum could not be checked: the broker has no longer what {patient} shared, or something else stands in its \
+         place. Ask again, or without checks (--audit none)"
+    )]
+    CheckLost {
+        /// Whose vector it is.
+        patient: Name,
+    },
+    /// The holders of a block's seeds do not agree on the sum of its masks.
+    #[error(
+        "the mask sums of block {block} are not the same at {}, and too few of them agree: one of them is wrong, and \
+         which one cannot be told. Ask again in a new session with other members",
+        list(holders)
+    )]
+    MaskSumsDiffer {
+        /// Which block.
+        block: u16,
+        /// Who sent sums of it.
+        holders: Vec<Name>,
+    },
+    /// The sums came, and their checks took longer than the round.
+    #[error(
+        "the sums came and could not be checked before the round's end: {} did not come. Ask again with a longer \
+         --round-seconds, or check less (--audit)",
+        if missing.is_empty() { "vectors from the broker".into() } else { format!("answers of {}", list(missing)) }
+    )]
+    Unchecked {
+        /// Who did not answer.
+        missing: Vec<Name>,
+    },
     /// The hospital was stopped.
     #[error("the hospital stopped the round")]
     Stopped,
@@ -127,6 +158,9 @@ impl AbortReason {
             AbortReason::SumsMissing { .. } => "sums_missing",
             AbortReason::SumOutOfRange => "sum_out_of_range",
             AbortReason::BoardLost => "board_lost",
+            AbortReason::CheckLost { .. } => "check_lost",
+            AbortReason::MaskSumsDiffer { .. } => "mask_sums_differ",
+            AbortReason::Unchecked { .. } => "unchecked",
             AbortReason::Stopped => "stopped",
         }
     }

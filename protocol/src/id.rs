@@ -416,6 +416,10 @@ pub enum Kind {
     MaskedSum,
     /// member -> hospital, sealed: the sum of the masks of its blocks.
     MaskSum,
+    /// hospital -> member: vouch for sums of masks.
+    Check,
+    /// member -> hospital, sealed: the sums that it vouches for.
+    CheckSum,
     /// hospital -> all: the receipt of a round.
     Result,
     /// hospital -> all: a round or a session ends without an answer.
@@ -424,7 +428,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of the protocol's table.
-    pub const ALL: [Kind; 20] = [
+    pub const ALL: [Kind; 22] = [
         Kind::Announce,
         Kind::Join,
         Kind::Roster,
@@ -443,6 +447,8 @@ impl Kind {
         Kind::Open,
         Kind::MaskedSum,
         Kind::MaskSum,
+        Kind::Check,
+        Kind::CheckSum,
         Kind::Result,
         Kind::Abort,
     ];
@@ -468,6 +474,8 @@ impl Kind {
             Kind::Open => "open",
             Kind::MaskedSum => "maskedsum",
             Kind::MaskSum => "masksum",
+            Kind::Check => "check",
+            Kind::CheckSum => "checksum",
             Kind::Result => "result",
             Kind::Abort => "abort",
         }

@@ -1,6 +1,7 @@
 //! Heavy work as values: a machine emits a [`Job`], the driver runs it on any thread, and its [`Outcome`] comes back
 //! as an input. Machines themselves never walk a long vector.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -104,7 +105,35 @@ pub enum Job {
         masked: Vec<Bytes>,
         /// The sealed mask sums.
         sealed: Vec<SealedSum>,
+        /// Sums of masks that are known to be right, by block and chunk: the mask sums are compared with them.
+        vouched: BTreeMap<(u16, u32), Words>,
+        /// Blocks of which all chunks are known to be right, and that stand in none of the mask sums.
+        whole: Vec<u16>,
     },
+    /// hospital: open what a member answered to a Check.
+    Unseal {
+        /// The hospital's key.
+        secret: Arc<SealSecret>,
+        /// The answer; in the place of its blocks stands the Check.
+        sealed: SealedSum,
+    },
+}
+
+/// The words of a sum of masks: wiped on drop, and not shown.
+#[derive(Clone)]
+pub struct Words(pub(crate) Arc<Zeroizing<Vec<u8>>>);
+
+impl Words {
+    /// The words as they travel.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Words {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Words(..)")
+    }
 }
 
 /// A mask sum as it came: pieces whose digests were checked already.
@@ -173,6 +202,10 @@ pub enum Outcome {
     Reconstructed(SecretVector),
     /// The mask sum of this seat does not open, or is not what was asked for.
     BadSum(u8),
+    /// The mask sums of these seats are not what the sums known to be right say.
+    WrongSums(Vec<u8>),
+    /// What a member answered to a Check, each sum with its digest.
+    Unsealed(Vec<(Digest, Words)>),
     /// The vector does not fit its ring or its chunks: a check before the job was wrong.
     Unfit,
 }
@@ -190,7 +223,10 @@ impl Job {
             Job::Seal { sums, ring, .. } => {
                 sums.iter().map(|sum| sum.len() * ring.word_bytes()).sum::<usize>() + (1 << 19)
             }
-            Job::Reconstruct { chunks, sealed, .. } => (vector_bytes(chunks) + (1 << 19)) * sealed.len(),
+            Job::Reconstruct { chunks, sealed, whole, .. } => {
+                (vector_bytes(chunks) + (1 << 19)) * (sealed.len() + whole.len())
+            }
+            Job::Unseal { sealed, .. } => sealed.pieces.iter().map(Bytes::len).sum::<usize>() + (1 << 19),
         }
     }
 
@@ -213,7 +249,13 @@ impl Job {
             Job::Seal { to, info, root, blocks, sums, ring } => {
                 seal(&to, &info, &root, &blocks, &sums, ring).unwrap_or(Outcome::Unfit)
             }
-            Job::Reconstruct { secret, chunks, masked, sealed } => reconstruct(&secret, &chunks, &masked, &sealed),
+            Job::Reconstruct { secret, chunks, masked, sealed, vouched, whole } => {
+                let vouched = VouchedSums { sums: &vouched, chunks: &chunks };
+                reconstruct(&secret, &chunks, &masked, &sealed, &vouched, &whole)
+            }
+            Job::Unseal { secret, sealed } => {
+                unseal(&secret, &sealed).map_or(Outcome::BadSum(sealed.seat), Outcome::Unsealed)
+            }
         }
     }
 }
@@ -275,7 +317,14 @@ fn seal(
     Ok(Outcome::Sealed { encapsulation, pieces })
 }
 
-fn reconstruct(secret: &SealSecret, chunks: &Chunks, masked: &[Bytes], sealed: &[SealedSum]) -> Outcome {
+fn reconstruct(
+    secret: &SealSecret,
+    chunks: &Chunks,
+    masked: &[Bytes],
+    sealed: &[SealedSum],
+    vouched: &VouchedSums<'_>,
+    whole: &[u16],
+) -> Outcome {
     let ring = chunks.ring();
     let mut sums = Vec::new();
     for (chunk, bytes) in (0u32..).zip(masked) {
@@ -284,9 +333,21 @@ fn reconstruct(secret: &SealSecret, chunks: &Chunks, masked: &[Bytes], sealed: &
             _ => return Outcome::Unfit,
         }
     }
+    let mut wrong = Vec::new();
     for one in sealed {
-        if add_sealed(secret, ring, &mut sums, one).is_none() {
+        let Some((blocks, texts)) = open_sum(secret, ring, &sums, one) else { return Outcome::BadSum(one.seat) };
+        if !vouched.agree(&blocks, &texts) {
+            wrong.push(one.seat);
+        } else if sums.iter_mut().zip(&texts).any(|(sum, text)| sum.add_packed(ring, text).is_err()) {
             return Outcome::BadSum(one.seat);
+        }
+    }
+    if !wrong.is_empty() {
+        return Outcome::WrongSums(wrong);
+    }
+    for (chunk, sum) in (0u32..).zip(&mut sums) {
+        if vouched.add(whole, chunk, sum).is_none() {
+            return Outcome::Unfit;
         }
     }
     // With room for all from the start: growing would leave copies behind that nobody wipes.
@@ -295,23 +356,54 @@ fn reconstruct(secret: &SealSecret, chunks: &Chunks, masked: &[Bytes], sealed: &
     Outcome::Reconstructed(answer)
 }
 
-/// Adds one mask sum to `sums`; `None` where it does not open, or is of other blocks or another shape.
-fn add_sealed(secret: &SealSecret, ring: Ring, sums: &mut [Lanes], sealed: &SealedSum) -> Option<()> {
+/// Blocks, and the chunks of the sum of their masks.
+type OpenedSum = (Vec<u16>, Vec<Zeroizing<Vec<u8>>>);
+
+/// The blocks and the chunks of a mask sum; `None` where it does not open, or is of other blocks or another shape.
+/// Everything is opened before anything is added: a bad piece must leave the sums as they were.
+fn open_sum(secret: &SealSecret, ring: Ring, sums: &[Lanes], sealed: &SealedSum) -> Option<OpenedSum> {
+    let texts = open_pieces(secret, sealed)?;
+    let fits = sums.iter().zip(&texts).all(|(sum, text)| text.len() == sum.len() * ring.word_bytes());
+    let blocks = wire::decode(&sealed.blocks, "list of blocks").ok()?;
+    (fits && texts.len() == sums.len()).then_some((blocks, texts))
+}
+
+/// All pieces but the first, which must be what was asked for.
+fn open_pieces(secret: &SealSecret, sealed: &SealedSum) -> Option<Vec<Zeroizing<Vec<u8>>>> {
     let opener = SumOpener::new(secret, &sealed.encapsulation, &sealed.info).ok()?;
     let (first, rest) = sealed.pieces.split_first()?;
-    if opener.open(0, first).ok()?.as_slice() != sealed.blocks || rest.len() != sums.len() {
+    if opener.open(0, first).ok()?.as_slice() != sealed.blocks {
         return None;
     }
-    // Open everything before adding anything: a bad piece must leave the sums as they were.
-    let mut opened = Vec::new();
-    for (piece, bytes) in (1u32..).zip(rest) {
-        opened.push(opener.open(piece, bytes).ok()?);
-    }
-    let fits = sums.iter().zip(&opened).all(|(sum, text)| text.len() == sum.len() * ring.word_bytes());
-    for (sum, text) in sums.iter_mut().zip(&opened) {
-        if !fits || sum.add_packed(ring, text).is_err() {
-            return None;
+    (1u32..).zip(rest).map(|(piece, bytes)| opener.open(piece, bytes).ok()).collect()
+}
+
+fn unseal(secret: &SealSecret, sealed: &SealedSum) -> Option<Vec<(Digest, Words)>> {
+    let texts = open_pieces(secret, sealed)?.into_iter();
+    Some(texts.map(|text| (kdf::chunk_digest(&text), Words(Arc::new(text)))).collect())
+}
+
+/// Sums of masks that are known to be right, by block and chunk.
+struct VouchedSums<'a> {
+    sums: &'a BTreeMap<(u16, u32), Words>,
+    chunks: &'a Chunks,
+}
+
+impl VouchedSums<'_> {
+    /// Adds those of `blocks` over one chunk; `None` where one of them is not known.
+    fn add(&self, blocks: &[u16], chunk: u32, sum: &mut Lanes) -> Option<()> {
+        for block in blocks {
+            sum.add_packed(self.chunks.ring(), self.sums.get(&(*block, chunk))?.as_bytes()).ok()?;
         }
+        Some(())
     }
-    Some(())
+
+    /// Whether the chunks of a mask sum over `blocks` are what is known of them; of others nothing can be said.
+    fn agree(&self, blocks: &[u16], texts: &[Zeroizing<Vec<u8>>]) -> bool {
+        let ring = self.chunks.ring();
+        (0u32..).zip(texts).all(|(chunk, text)| {
+            let mut sum = Lanes::zero(ring, self.chunks.len(chunk));
+            self.add(blocks, chunk, &mut sum).is_none_or(|()| *sum.pack(ring) == ***text)
+        })
+    }
 }

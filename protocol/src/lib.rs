@@ -20,6 +20,7 @@
 //!    | -- Open (q Confirms, who sends which mask sum) -----------------------> |
 //!    | <-- MaskedSum --- |                                                     |
 //!    | <--------------------- MaskSum (sealed) ------------------------------- |
+//!    | -- Check, CheckSum (sealed) back -------------------------------------> |   holders vouch for mask sums
 //!    | -- Result ------------------------------> all                           |   the receipt
 //! ```
 //!
@@ -89,6 +90,7 @@
 //!     scaled_bound: schema.scaled_bound,
 //!     enough: None,
 //!     round_seconds: 60,
+//!     audit: Audit::Sample,
 //!     last: true,
 //! })?;
 //! study.run();
@@ -157,7 +159,7 @@ pub use kdf::chunk_digest;
 pub use mask::*;
 pub use patient::{OfferError, Patient, StoreError};
 pub use places::Places;
-pub use plan::{Ask, MOST_PATIENTS, MOST_SERVERS, Plan, Settings};
+pub use plan::{Ask, Audit, AuditError, MOST_PATIENTS, MOST_SERVERS, Plan, Settings};
 pub use records::Records;
 pub use ring::*;
 pub use seal::*;

@@ -3,6 +3,7 @@
 //! It confirms at most one cohort per round, stored before it is said, only one that is the same as or apart from
 //! every cohort it confirmed over the same snapshot, and releases mask sums for that cohort only.
 
+mod check;
 mod hold;
 mod release;
 mod total;
@@ -25,6 +26,7 @@ use crate::secret::Root;
 use crate::session::{Asked, Fixed, Joined, Lineup, Pieces, Rules, place_of, read_list};
 use crate::step::Event;
 use crate::wire::{self, Frame};
+use check::Vouching;
 use hold::Holdings;
 use release::Releases;
 pub(crate) use release::Ticket;
@@ -75,6 +77,7 @@ struct Round {
     root: Root,
     holdings: Holdings,
     releases: Releases,
+    vouching: Vouching,
     stage: Stage,
 }
 
@@ -111,6 +114,7 @@ impl Member {
             Kind::Share => self.on_share(frame, rules, desk),
             Kind::Cohort => self.on_cohort(frame, rules, desk),
             Kind::Open => self.on_open(frame, rules, desk),
+            Kind::Check => self.on_check(frame, rules, desk),
             _ => Err(rule("a member is never sent this kind")),
         }
     }
@@ -165,8 +169,8 @@ impl Member {
     /// Takes up a round: boxes, Cohort and Opens are still to come, or come again after a restart.
     pub(crate) fn reopen(&mut self, asked: &Asked, root: Root, rules: &Rules) {
         let releases = Releases::ahead(asked, self.seat, rules);
-        let (asked, holdings) = (asked.clone(), Holdings::default());
-        self.round = Some(Round { asked, root, holdings, releases, stage: Stage::Holding });
+        let (asked, holdings, vouching) = (asked.clone(), Holdings::default(), Vouching::default());
+        self.round = Some(Round { asked, root, holdings, releases, vouching, stage: Stage::Holding });
     }
 
     /// The round that `frame` speaks of, where it is the one that runs.

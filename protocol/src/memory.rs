@@ -142,6 +142,8 @@ pub struct Network {
     /// The names of the board in the order in which they were written.
     written: Vec<Address>,
     queue: VecDeque<Delivery>,
+    /// What parties asked to read and is not read yet.
+    reads: VecDeque<(Name, Address)>,
     /// What is held back, by the time at which it goes on; the number keeps the order of equals.
     held: BTreeMap<(Time, u64), Delivery>,
     tamper: Option<Tamper>,
@@ -164,6 +166,7 @@ impl Network {
             board: BTreeMap::new(),
             written: Vec::new(),
             queue: VecDeque::new(),
+            reads: VecDeque::new(),
             held: BTreeMap::new(),
             tamper: None,
             watcher: None,
@@ -407,6 +410,7 @@ impl Network {
         self.held = held;
         let lost: BTreeMap<(Time, u64), Delivery> = lost;
         party.unacknowledged.extend(lost.into_values());
+        self.reads.retain(|(reader, _)| reader != name);
     }
 
     /// Has a party die the next time that it has stored what leads to a message of `kind`, before it is sent.
@@ -483,7 +487,7 @@ impl Network {
         while self.advance(until) {}
     }
 
-    /// The smallest step there is: one message or job or, where there is none, the next wake up to `until`; whether
+    /// The smallest step there is: one message, read or job or, where there is none, the next wake up to `until`; whether
     /// there was any of them.
     pub fn advance(&mut self, until: Time) -> bool {
         if self.step() {
@@ -494,8 +498,13 @@ impl Network {
         next.map(|next| self.wake(next)).is_some()
     }
 
-    /// Delivers one message or runs one job; whether there was one.
+    /// Reads or delivers one message or runs one job; whether there was one.
     pub fn step(&mut self) -> bool {
+        if let Some((name, address)) = self.reads.pop_front() {
+            let payload = self.board.get(&address).cloned();
+            self.hand(&name, Input::Read { address, payload });
+            return true;
+        }
         let job = self.parties.iter_mut().find_map(|(name, party)| Some((name.clone(), party.jobs.pop_front()?)));
         if let Some((name, (id, job))) = job {
             self.hand(&name, Input::Done(id, job.run()));
@@ -596,10 +605,7 @@ impl Network {
             self.write(outgoing.address, outgoing.payload);
         }
         self.events.extend(effects.events.into_iter().map(|event| (name.clone(), event)));
-        for address in effects.read {
-            let payload = self.board.get(&address).cloned();
-            self.hand(name, Input::Read { address, payload });
-        }
+        self.reads.extend(effects.read.into_iter().map(|address| (name.clone(), address)));
         for address in reports {
             self.hand(name, Input::Sent(address));
         }

@@ -290,7 +290,8 @@ pub struct Open {
     pub senders: Vec<(u8, Vec<u16>)>,
 }
 
-/// server -> hospital: its part of the sum of the masked vectors. Attached: a sum of one chunk.
+/// server -> hospital: its part of the sum of the masked vectors. Attached: a sum of one chunk; of a longer vector a
+/// [`ChunkNames`], and where it takes several, the same `m` goes once with each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MaskedSum {
@@ -298,11 +299,57 @@ pub struct MaskedSum {
     pub chunks: Vec<Digest>,
 }
 
+/// What the hospital gets with a MaskedSum of a longer vector: a piece of the list of the chunks that were added, so that
+/// it can read them again. The server's chunks, ascending, and for each the names of the cohort's, by ascending place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChunkNames {
+    /// Which piece, from 0; each but the last has [`ChunkNames::MOST`] names.
+    pub piece: u32,
+    /// Under which name of the board each chunk stands.
+    pub names: Vec<MessageName>,
+}
+
+impl ChunkNames {
+    /// The most names of a piece: with the largest `m` it fits a message.
+    pub const MOST: usize = 16_384;
+}
+
 /// member -> hospital, sealed. Piece 0 is the list of blocks and is attached; piece j + 1 is chunk j of their sum,
 /// attached behind it where there is one chunk only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MaskSum {
+    /// The HPKE encapsulation.
+    pub encapsulation: ByteBuf,
+    /// The digests of the sealed pieces.
+    pub pieces: Vec<Digest>,
+}
+
+/// hospital -> member: vouch for the sums of these blocks' masks over these chunks of the vector. It continues an Open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// Whose masks, ascending.
+    pub blocks: Vec<u16>,
+    /// Over which chunks, ascending.
+    pub chunks: Vec<u32>,
+}
+
+impl Check {
+    /// The most sums that one may ask for: the digests of the answer fit its signed part.
+    pub const MOST: usize = 8192;
+
+    /// What is asked for, in the order of the answer: block by block, and of each the chunks.
+    pub fn pairs(&self) -> impl Iterator<Item = (u16, u32)> + '_ {
+        self.blocks.iter().flat_map(|block| self.chunks.iter().map(|chunk| (*block, *chunk)))
+    }
+}
+
+/// member -> hospital, sealed. Piece 0 is the Check, the others are the sums that it asks for; as many as fit are attached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckSum {
     /// The HPKE encapsulation.
     pub encapsulation: ByteBuf,
     /// The digests of the sealed pieces.

@@ -137,5 +137,5 @@ fn is_end(kind: Kind) -> bool {
 
 /// What has a vector in it is kept in memory only: it can be made again from what is stored.
 fn is_bulk(kind: Kind) -> bool {
-    matches!(kind, Kind::Share | Kind::Chunk | Kind::MaskedSum | Kind::MaskSum)
+    matches!(kind, Kind::Share | Kind::Chunk | Kind::MaskedSum | Kind::MaskSum | Kind::CheckSum)
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use crate::decimal::Scale;
 use crate::error::PlanError;
 use crate::id::{Name, Snapshot, Time};
@@ -116,6 +118,57 @@ impl Plan {
     }
 }
 
+/// How much of a long vector the hospital adds up again (design section 4, *Checks*).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Audit {
+    /// All chunks.
+    Full,
+    /// One chunk in eight, rounded up and drawn once all sums are in: the only one of a vector of one chunk.
+    #[default]
+    Sample,
+    /// None: whoever adds wrongly is not caught.
+    None,
+}
+
+/// A text that is no [`Audit`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no audit: use full, sample or none")]
+pub struct AuditError(String);
+
+impl std::fmt::Display for Audit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Audit::Full => "full",
+            Audit::Sample => "sample",
+            Audit::None => "none",
+        })
+    }
+}
+
+impl Audit {
+    /// How many of `count` chunks are checked.
+    pub fn draws(self, count: u32) -> u32 {
+        match self {
+            Audit::Full => count,
+            Audit::Sample => count.div_ceil(8),
+            Audit::None => 0,
+        }
+    }
+}
+
+impl std::str::FromStr for Audit {
+    type Err = AuditError;
+
+    fn from_str(text: &str) -> Result<Self, AuditError> {
+        match text {
+            "full" => Ok(Audit::Full),
+            "sample" => Ok(Audit::Sample),
+            "none" => Ok(Audit::None),
+            _ => Err(AuditError(text.chars().take(40).collect())),
+        }
+    }
+}
+
 /// A question to put in a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
@@ -133,6 +186,8 @@ pub struct Ask {
     pub enough: Option<u32>,
     /// The round's length in seconds.
     pub round_seconds: u32,
+    /// How much of the sums is checked.
+    pub audit: Audit,
     /// Whether the session ends with this answer.
     pub last: bool,
 }

@@ -213,6 +213,11 @@ pub enum Event {
         /// How many the hospital has; 1 at a member.
         count: u32,
     },
+    /// The hospital has all sums; what of them is checked comes next.
+    Summed {
+        /// Which round.
+        round: RoundNo,
+    },
     /// The hospital has the answer.
     Opened(Box<Answer>),
     /// A round ended with a receipt: what a patient keeps.
@@ -275,6 +280,21 @@ pub struct Answer {
     pub confirmations: u32,
     /// The cohort's Merkle root.
     pub cohort_root: Digest,
+    /// What was checked of the sums.
+    pub checked: Checked,
+}
+
+/// What the hospital checked of the sums behind an answer (design section 4, *Checks*).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// How many chunks the vector has.
+    pub chunks: u32,
+    /// Of how many of them the hospital added up the masked vectors again.
+    pub masked: u32,
+    /// Of how many of them t+1 holders of each block vouched for the mask sums; `None` where mask sums are unchecked.
+    pub masks: Option<u32>,
+    /// Whose sums were wrong, each once: the answer is made without them.
+    pub caught: Vec<Name>,
 }
 
 impl fmt::Debug for Answer {

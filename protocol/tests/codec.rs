@@ -161,6 +161,12 @@ fn samples() -> Vec<Sample> {
             &MaskSum { encapsulation: ByteBuf::from(vec![7; 1120]), pieces: vec![d(19), d(20)] },
             "246735ab477c8b50942237b327c48072",
         ),
+        sample(Kind::Check, &Check { blocks: vec![0, 2], chunks: vec![1, 300] }, "e3676ec2db4802444d58bc0fc1620fcf"),
+        sample(
+            Kind::CheckSum,
+            &CheckSum { encapsulation: ByteBuf::from(vec![7; 1120]), pieces: vec![d(19), d(20)] },
+            "31fc44dba9fa35c74e93753da593cb5b",
+        ),
         sample(
             Kind::Result,
             &Receipt { count: 3, cohort: signed(4), confirms: vec![signed(5), signed(6)], last: true },
@@ -236,14 +242,14 @@ fn every_cut_and_every_trailing_byte_is_refused() {
     }
 }
 
-/// The body of one kind is no body of any other. Only a Share and a MaskSum are alike in shape (bytes, then digests): the
-/// kind that is signed with them tells them apart, and the one has no core of the other.
+/// The body of one kind is no body of any other. Only a Share, a MaskSum and a CheckSum are alike in shape (bytes, then digests): the
+/// kind that is signed with them tells them apart, and the others have no core of a Share.
 #[test]
 fn no_body_is_one_of_another_kind() {
     let samples = samples();
     for sample in &samples {
         for other in samples.iter().filter(|other| other.kind != sample.kind) {
-            let alike = [Kind::Share, Kind::MaskSum];
+            let alike = [Kind::Share, Kind::MaskSum, Kind::CheckSum];
             let decoded = decodes(sample, &other.body).is_some();
             assert_eq!(
                 decoded,

@@ -194,7 +194,8 @@ fn an_open_without_q_confirms_of_its_own_cohort_releases_nothing() {
     let good = vec![(0, vec![1_u16])];
     let fault = |wrong| Fault { from: name("hospital"), kind: Kind::Open, wrong };
     let another = Wrong::Rule("what stands for a Confirm is another message");
-    let blocks = Wrong::Rule("an Open that asks for blocks twice, unsorted, or that this member does not hold");
+    let blocks =
+        Wrong::Rule("an Open or Check of blocks that stand twice, unsorted, or that this member does not hold");
     let cases = [
         (two.clone(), good.clone(), Wrong::Rule("an Open with fewer than q Confirms")),
         (vec![], good.clone(), Wrong::Rule("an Open with fewer than q Confirms")),

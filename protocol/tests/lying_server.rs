@@ -310,22 +310,26 @@ fn a_place_that_does_not_fit_the_root_is_none() {
     assert!(!study.net.store(&p(5)).unwrap().contains_key("snapshot/1"));
 }
 
-/// Promise 3: a masked sum of another length would make honest members' sums look wrong: the server is named instead.
+/// Promise 3: a masked sum of another length would make honest members' sums look wrong: the server is named instead,
+/// and without checks there is no answer.
 #[test]
 fn a_masked_sum_of_another_length_names_the_server() {
-    let mut study = Build::new(5, 3, 1).wide(4).start();
-    let cut = study.cut(|d| d.address.kind == Kind::MaskedSum);
-    study.put(|_| {});
-    study.settle();
-    cut.mend();
-    let short = vec![0; 3 * 3];
-    let sum = MaskedSum { chunks: vec![chunk_digest(&short)] };
-    let cohort = study.cohort().digest;
-    let signed = study.sign(&name("server"), Kind::MaskedSum, To::One(name("hospital")), cohort, &sum);
-    study.deliver(&signed, &name("hospital"), &short);
-    study.net.run();
-    assert_eq!(study.end(), End::Aborted(AbortReason::SumsMissing { missing: vec![name("server")] }));
-    assert_eq!(study.accused(), [name("server")]);
+    for audit in [Audit::Sample, Audit::None] {
+        let mut study = Build::new(5, 3, 1).wide(4).start();
+        let cut = study.cut(|d| d.address.kind == Kind::MaskedSum);
+        study.put(|ask| ask.audit = audit);
+        study.settle();
+        cut.mend();
+        let short = vec![0; 3 * 3];
+        let sum = MaskedSum { chunks: vec![chunk_digest(&short)] };
+        let cohort = study.cohort().digest;
+        let signed = study.sign(&name("server"), Kind::MaskedSum, To::One(name("hospital")), cohort, &sum);
+        study.deliver(&signed, &name("hospital"), &short);
+        study.net.run();
+        let missing = End::Aborted(AbortReason::SumsMissing { missing: vec![name("server")] });
+        assert_eq!(study.end(), if audit == Audit::None { missing } else { study.sum(0..5) });
+        assert_eq!(study.accused(), [name("server")]);
+    }
 }
 
 /// Design section 4: one MaskedSum per round; a second, other one is the server's lie and does not count.

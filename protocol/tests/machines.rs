@@ -20,9 +20,11 @@ use support::*;
 /// Who may send a kind.
 fn sender_of(kind: Kind) -> Name {
     match kind {
-        Kind::Announce | Kind::PayloadKey | Kind::Begin | Kind::Open | Kind::Result | Kind::Abort => name("hospital"),
+        Kind::Announce | Kind::PayloadKey | Kind::Begin | Kind::Open | Kind::Check | Kind::Result | Kind::Abort => {
+            name("hospital")
+        }
         Kind::Roster | Kind::List | Kind::Place | Kind::Cohort | Kind::MaskedSum => name("server"),
-        Kind::Held | Kind::Confirm | Kind::Refuse | Kind::MaskSum => p(1),
+        Kind::Held | Kind::Confirm | Kind::Refuse | Kind::MaskSum | Kind::CheckSum => p(1),
         Kind::Join | Kind::Key | Kind::Share | Kind::Chunk | Kind::Decline => p(4),
     }
 }
@@ -76,6 +78,8 @@ fn bombs(study: &Study, reference: &Study) -> Vec<Delivery> {
                 | Kind::Open
                 | Kind::MaskedSum
                 | Kind::MaskSum
+                | Kind::Check
+                | Kind::CheckSum
                 | Kind::Result
                 | Kind::Abort
         );

@@ -159,6 +159,7 @@ fn ask(args: &SumArgs, last: bool) -> Ask {
         scaled_bound: args.rules.bound.saturating_mul(scale.get()),
         enough: None,
         round_seconds: args.rules.round_seconds,
+        audit: args.rules.audit,
         last,
     }
 }
@@ -358,6 +359,7 @@ impl Waiting {
             Event::Round { .. } => "patients to share",
             Event::Cohort { .. } => "members to confirm",
             Event::Confirmed { .. } => "sums",
+            Event::Summed { .. } => "the checks of the sums",
             _ => return,
         };
         self.next = tokio::time::Instant::now() + Self::FIRST;
@@ -382,6 +384,7 @@ fn tell(event: &Event) {
         Event::Round { round, .. } => note!("round {round}: asked"),
         Event::Cohort { round, count } => note!("round {round}: cohort of {count} fixed"),
         Event::Confirmed { round, count } => note!("round {round}: {count} confirmed"),
+        Event::Summed { round } => note!("round {round}: all sums are in and are checked"),
         _ => {}
     }
 }

@@ -233,6 +233,7 @@ impl Up<'_> {
         args.extend(rules.min_cohort.map(|k| format!("--min-cohort={k}")));
         args.push(format!("--round-seconds={}", rules.round_seconds));
         args.push(format!("--join-seconds={}", rules.join_seconds));
+        args.push(format!("--audit={}", rules.audit));
         args.push(format!("--bound={}", rules.bound));
         args.push(format!("--scale={}", who.scale(rules).get()));
         args.extend((!self.args.keep).then(|| "--last".to_string()));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::desk::{Stop, rule};
-use crate::id::Digest;
+use crate::id::{Digest, MessageName};
 use crate::merkle;
 use crate::message::{CohortShares, cohort_leaf};
 use crate::session::Fixed;
@@ -17,9 +17,13 @@ pub(super) struct Listed {
 }
 
 impl Listed {
-    /// Takes the piece that came with the Cohort `fixed`. Whether the list is whole now; then it is the one that the
-    /// Cohort commits to.
-    pub(super) fn take(&mut self, fixed: &Fixed, attachment: &[u8]) -> Result<bool, Stop> {
+    /// Takes the piece that came with the Cohort `fixed`. The digest and name of each Share by ascending place, once
+    /// the list is whole; then it is the one that the Cohort commits to.
+    pub(super) fn take(
+        &mut self,
+        fixed: &Fixed,
+        attachment: &[u8],
+    ) -> Result<Option<Vec<(Digest, MessageName)>>, Stop> {
         let piece: CohortShares = wire::decode(attachment, "cohort shares")?;
         let count = fixed.cohort.places.len() as usize;
         let before = (piece.piece as usize).saturating_mul(CohortShares::MOST);
@@ -31,17 +35,17 @@ impl Listed {
         }
         self.pieces.insert(piece.piece, piece);
         if self.pieces.len() < count.div_ceil(CohortShares::MOST) {
-            return Ok(false);
+            return Ok(None);
         }
         // Which piece is wrong cannot be told: all are forgotten, and those that stand on the board may come again.
         let pieces = std::mem::take(&mut self.pieces).into_values();
-        let shares = pieces.flat_map(|piece| piece.shares);
+        let shares: Vec<(Digest, MessageName)> = pieces.flat_map(|piece| piece.shares).collect();
         let leaves: Vec<Digest> =
-            fixed.places().zip(shares).map(|(place, (share, _))| cohort_leaf(place, share)).collect();
+            fixed.places().zip(&shares).map(|(place, (share, _))| cohort_leaf(place, *share)).collect();
         if merkle::root(&leaves) != fixed.cohort.root {
             return Err(rule("the Shares listed are not those that the Cohort commits to"));
         }
-        Ok(true)
+        Ok(Some(shares))
     }
 }
 
@@ -50,7 +54,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::desk::Pen;
-    use crate::id::{Kind, MessageName, Place, Role, RoundNo, To};
+    use crate::id::{Kind, Place, Role, RoundNo, To};
     use crate::memory::Registry;
     use crate::message::Cohort;
     use crate::places::Places;
@@ -74,7 +78,7 @@ mod tests {
         let (fixed, pieces) = cohort(2 * CohortShares::MOST as u32 + 1);
         let mut listed = Listed::default();
         for (at, whole) in [(2, false), (0, false), (0, false), (1, true)] {
-            assert_eq!(listed.take(&fixed, &wire::encode(&pieces[at])).unwrap(), whole);
+            assert_eq!(listed.take(&fixed, &wire::encode(&pieces[at])).unwrap().is_some(), whole);
         }
     }
 
@@ -84,10 +88,10 @@ mod tests {
         let mut wrong = pieces[1].clone();
         wrong.shares.swap(0, 1);
         let mut listed = Listed::default();
-        assert!(!listed.take(&fixed, &wire::encode(&wrong)).unwrap());
+        assert!(listed.take(&fixed, &wire::encode(&wrong)).unwrap().is_none());
         assert!(listed.take(&fixed, &wire::encode(&pieces[0])).is_err());
-        assert!(!listed.take(&fixed, &wire::encode(&pieces[0])).unwrap());
-        assert!(listed.take(&fixed, &wire::encode(&pieces[1])).unwrap());
+        assert!(listed.take(&fixed, &wire::encode(&pieces[0])).unwrap().is_none());
+        assert!(listed.take(&fixed, &wire::encode(&pieces[1])).unwrap().is_some());
     }
 
     #[test]

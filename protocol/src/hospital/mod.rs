@@ -1,9 +1,13 @@
 //! The hospital: opens sessions, asks questions and reconstructs the answers.
 
+mod checks;
 mod listed;
+mod names;
+mod recount;
 mod round;
 mod session;
 mod sums;
+mod vouch;
 
 use std::collections::BTreeMap;
 
@@ -12,7 +16,7 @@ use bytes::Bytes;
 use crate::desk::{self, Desk, Jobs, Me, Stop};
 use crate::early;
 use crate::error::PlanError;
-use crate::id::{Address, Kind, RoundNo, SessionId, Time};
+use crate::id::{Address, Digest, Kind, RoundNo, SessionId, Time};
 use crate::mail::Mail;
 use crate::plan::{Ask, Plan};
 use crate::records::Records;
@@ -32,6 +36,12 @@ pub(crate) struct Ticket {
 enum Work {
     /// Which chunk is this?
     Identify,
+    /// Which chunk is this that was read from the board, of whom in the cohort?
+    Read { at: usize, chunk: u32 },
+    /// Adding up a chunk again.
+    Again { chunk: u32 },
+    /// Opening the answer to this Check.
+    Unseal { check: Digest },
     /// Opening mask sums and adding them up.
     Reconstruct,
 }
@@ -177,7 +187,14 @@ impl Hospital {
                     session.done(ticket, outcome, &mut desk);
                 }
             }
-            Input::Tick | Input::Sent(_) | Input::Read { .. } => {}
+            Input::Read { address, payload } => {
+                let mut desk = Desk::new(&self.me, moment, &mut self.jobs, &mut out);
+                let mut sessions = self.sessions.values_mut();
+                if let Some(session) = sessions.find(|session| address.session == session.id().into()) {
+                    session.read(&address, payload, &mut desk);
+                }
+            }
+            Input::Tick | Input::Sent(_) => {}
         }
         self.keep_time(moment, &mut out);
         self.mail.keep(&mut out);

@@ -6,23 +6,27 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::checks::Checks;
 use super::listed::Listed;
+use super::recount::{Lost, Recount};
 use super::session::{Begun, Open, Past};
 use super::sums::{Incoming, MaskSums, Masked};
+use super::vouch::Vouch;
 use super::{HospitalDesk, Ticket, Work};
 use crate::desk::{Me, Pen, Stop, rule};
 use crate::error::{AbortReason, Fault, Wrong};
-use crate::id::{Address, Kind, Name, RoundNo, SessionId, Time, To};
+use crate::id::{Address, Digest, Kind, Name, RoundNo, SessionId, Time, To};
 use crate::job::{Job, Outcome};
 use crate::message::{self, Abort, MaskSum, MaskedSum, Receipt, Refuse};
 use crate::outbox::Settled;
+use crate::plan::Audit;
 use crate::records::session_key;
 use crate::reopen::OpenRound;
 use crate::seal::SealSecret;
 use crate::secret::Root;
 use crate::session::{Asked, Fixed, Lineup, Rules, read_confirm, sum_info};
 use crate::shards::Shard;
-use crate::step::{Answer, Event};
+use crate::step::{Answer, Checked, Event};
 use crate::wire::{self, Frame, Signed};
 
 /// How long, once q Confirms are here, the hospital waits for those of the default holders, in milliseconds.
@@ -47,7 +51,7 @@ impl Last {
 
 /// How far a round is.
 #[derive(Debug)]
-enum Stage {
+pub(super) enum Stage {
     /// No Cohort yet.
     Asking,
     /// The Cohort is here; Confirms are coming.
@@ -58,33 +62,45 @@ enum Stage {
 
 /// A cohort that is being opened.
 #[derive(Debug)]
-struct Opening {
+pub(super) struct Opening {
     fixed: Fixed,
+    /// The first Open: what Checks continue.
+    pub(super) open: Digest,
     /// q Confirms: what the receipt shows.
     confirms: Vec<Signed>,
-    sums: MaskSums,
+    pub(super) sums: MaskSums,
     /// When missing sums are asked of others.
     again: Time,
+    /// All sums were in.
+    summed: bool,
+    /// What is checked, from when all sums are in.
+    pub(super) checks: Option<Checks>,
     /// The sums are being added up.
-    adding: bool,
+    pub(super) adding: bool,
 }
+
+/// What to add up: the masked sum, chunk by chunk, and which of the mask sums that cover all blocks.
+type Summands = (Vec<Bytes>, Vec<usize>);
 
 /// One round of the hospital.
 #[derive(Debug)]
 pub(super) struct Round {
     pub(super) asked: Asked,
-    root: Root,
-    secret: Arc<SealSecret>,
+    pub(super) root: Root,
+    pub(super) secret: Arc<SealSecret>,
+    audit: Audit,
     last: Last,
-    confirms: BTreeMap<u8, Signed>,
+    pub(super) confirms: BTreeMap<u8, Signed>,
     refusals: BTreeMap<u8, Refuse>,
     /// Until when it waits for more Confirms than q, once q are here.
     patience: Option<Time>,
-    masked: Masked,
+    pub(super) masked: Masked,
     listed: Listed,
     /// The Opens that were written, also before a restart.
     opens: Vec<Signed>,
-    stage: Stage,
+    /// The hospital's own sum of the masked vectors, from the Cohort on, unless nothing is checked.
+    recount: Option<Recount>,
+    pub(super) stage: Stage,
 }
 
 /// What the store keeps of an open round: the Opens too, as the sums that come answer those.
@@ -92,35 +108,42 @@ pub(super) struct Round {
 #[serde(deny_unknown_fields)]
 struct Stored {
     open: OpenRound,
+    audit: Audit,
     last: Last,
     opens: Vec<Signed>,
 }
 
 impl Round {
-    pub(super) fn new(asked: Asked, root: Root, secret: Arc<SealSecret>, last: Last, servers: usize) -> Self {
+    pub(super) fn new(
+        asked: Asked,
+        root: Root,
+        secret: Arc<SealSecret>,
+        (audit, last): (Audit, Last),
+        servers: usize,
+    ) -> Self {
         let (confirms, refusals, masked) = (BTreeMap::new(), BTreeMap::new(), Masked::new(servers));
-        let (listed, stage) = (Listed::default(), Stage::Asking);
-        let opens = Vec::new();
-        Self { asked, root, secret, last, confirms, refusals, patience: None, masked, listed, opens, stage }
+        let (listed, opens, recount, stage) = (Listed::default(), Vec::new(), None, Stage::Asking);
+        let patience = None;
+        Self { asked, root, secret, audit, last, confirms, refusals, patience, masked, listed, opens, recount, stage }
     }
 
     pub(super) fn save(&self, session: SessionId, desk: &mut HospitalDesk<'_>) {
         let open = OpenRound::new(&self.asked, &self.root);
-        let stored = Stored { open, last: self.last, opens: self.opens.clone() };
+        let stored = Stored { open, audit: self.audit, last: self.last, opens: self.opens.clone() };
         desk.out.put(session_key(session, "round"), wire::encode(&stored));
     }
 
     /// The round as the store has it: Cohort, Confirms and sums come again.
     pub(super) fn restore(stored: &[u8], rules: &Rules, open: &Open, secret: Arc<SealSecret>) -> Option<Self> {
-        let Stored { open: kept, last, opens } = wire::decode(stored, "round").ok()?;
+        let Stored { open: kept, audit, last, opens } = wire::decode(stored, "round").ok()?;
         let (asked, root) = kept.reopen(open.last, rules, &open.lineup)?;
-        Some(Self { opens, ..Self::new(asked, root, secret, last, open.lineup.servers.len()) })
+        Some(Self { opens, ..Self::new(asked, root, secret, (audit, last), open.lineup.servers.len()) })
     }
 
     /// The Cohort is here. Where an Open of it was written before a restart, the sums that answer it are on their way.
     fn confirm(&mut self, fixed: Fixed, rules: &Rules, desk: &HospitalDesk<'_>) -> Result<(), Stop> {
         let mut asked = MaskSums::new(rules.blocks.len() as u16);
-        let mut confirms = Vec::new();
+        let (mut first, mut confirms) = (None, Vec::new());
         for signed in &self.opens {
             let frame = signed.open()?;
             if frame.envelope.after != fixed.digest {
@@ -128,13 +151,18 @@ impl Round {
             }
             let open: message::Open = frame.envelope.body()?;
             asked.asked(frame.digest, open.senders);
+            first.get_or_insert(frame.digest);
             confirms = open.confirms;
         }
-        self.stage = if self.opens.is_empty() {
-            Stage::Confirming(Box::new(fixed))
-        } else {
-            let again = desk.now.plus_millis(self.asked.tenth());
-            Stage::Opening(Box::new(Opening { fixed, confirms, sums: asked, again, adding: false }))
+        self.stage = match first {
+            None => Stage::Confirming(Box::new(fixed)),
+            Some(open) => {
+                let again = desk.now.plus_millis(self.asked.tenth());
+                let sums = asked;
+                let opening =
+                    Opening { fixed, open, confirms, sums, again, summed: false, checks: None, adding: false };
+                Stage::Opening(Box::new(opening))
+            }
         };
         Ok(())
     }
@@ -168,6 +196,7 @@ impl Round {
         let again = desk.now.plus_millis(self.asked.tenth());
         if let Stage::Opening(opening) = &mut self.stage {
             opening.sums.asked(signed.digest(), senders);
+            opening.open = if opening.open == Digest::default() { signed.digest() } else { opening.open };
             opening.again = again;
         }
     }
@@ -209,24 +238,108 @@ impl Round {
         let senders = sharing.default_senders(&confirmed, self.asked.round.0);
         let confirms = self.confirms.values().cloned().collect();
         let sums = MaskSums::new(rules.blocks.len() as u16);
-        self.stage = Stage::Opening(Box::new(Opening { fixed, confirms, sums, again: desk.now, adding: false }));
+        self.stage = Stage::Opening(Box::new(Opening {
+            fixed,
+            open: Digest::default(),
+            confirms,
+            sums,
+            again: desk.now,
+            summed: false,
+            checks: None,
+            adding: false,
+        }));
         self.send_open(senders, lineup, rules, desk);
     }
 
-    /// Adds everything up, once every block is covered exactly once and the masked sum is here.
-    fn add_up(&mut self, lineup: &Lineup, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+    /// Adds everything up, once every block is covered exactly once and the masked sum is here, both checked.
+    fn add_up(&mut self, lineup: &Lineup, rules: &Rules, desk: &mut HospitalDesk<'_>) -> Result<(), Lost> {
+        if !self.begin_checks(rules, desk) {
+            return Ok(());
+        }
+        // What is settled below may have to be asked for first.
+        let sum = self.check_sums(lineup, desk)?;
+        self.ask_holders(lineup, rules, desk);
+        if let Some((masked, good)) = sum {
+            self.reconstruct(masked, &good, lineup, rules, desk);
+        }
+        Ok(())
+    }
+
+    /// Whether all sums are in; then it is drawn what of them is checked.
+    fn begin_checks(&mut self, rules: &Rules, desk: &mut HospitalDesk<'_>) -> bool {
+        let Self { asked, masked, recount, .. } = self;
+        let Stage::Opening(opening) = &mut self.stage else { return false };
+        let nameless = recount.as_ref().is_some_and(|recount| recount.nameless().next().is_some());
+        if opening.adding || nameless || masked.missing().next().is_some() || opening.sums.cover().is_none() {
+            return false;
+        }
+        if !std::mem::replace(&mut opening.summed, true) {
+            desk.out.event(Event::Summed { round: asked.round });
+            // Holders have a tenth of the round to vouch before others are asked.
+            opening.again = desk.now.plus_millis(asked.tenth());
+        }
+        if recount.is_some() {
+            let begin = || Checks::begin(self.audit, asked, &self.root, opening.fixed.digest, rules);
+            opening.checks.get_or_insert_with(begin);
+        }
+        true
+    }
+
+    /// The masked sum and which mask sums of the cover to add to it, once both are checked.
+    fn check_sums(&mut self, lineup: &Lineup, desk: &mut HospitalDesk<'_>) -> Result<Option<Summands>, Lost> {
+        let Self { asked, masked, recount, .. } = self;
+        let Stage::Opening(opening) = &mut self.stage else { return Ok(None) };
+        let Some(cover) = opening.sums.cover() else { return Ok(None) };
+        let all = (0..cover.len()).collect();
+        let (Some(checks), Some(recount)) = (&mut opening.checks, recount) else {
+            return Ok(masked.chunks(&asked.chunks).map(|sum| (sum, all)));
+        };
+        let sum = checks.masked(masked, recount, &asked.chunks, lineup, desk)?;
+        let good = match &mut checks.vouch {
+            Some(vouch) => Self::settle(vouch, &cover),
+            None => Some(all),
+        };
+        Ok(sum.zip(good))
+    }
+
+    /// Opens these of the mask sums that cover all blocks, and adds them to the masked sum.
+    fn reconstruct(
+        &mut self,
+        masked: Vec<Bytes>,
+        good: &[usize],
+        lineup: &Lineup,
+        rules: &Rules,
+        desk: &mut HospitalDesk<'_>,
+    ) {
         let Stage::Opening(opening) = &mut self.stage else { return };
-        let (Some(masked), false) = (self.masked.chunks(&self.asked.chunks), opening.adding) else { return };
-        let Some(cover) = opening.sums.cover() else { return };
-        opening.adding = true;
-        let sealed = cover.into_iter().map(|(open, seat, sum)| {
-            let member = &lineup.seats[usize::from(seat)].identity.name;
-            sum.sealed(seat, sum_info(rules.session, self.asked.round, member, open))
+        let cover = opening.sums.cover().unwrap_or_default();
+        let sealed = good.iter().filter_map(|at| cover.get(*at)).map(|(open, seat, sum)| {
+            let member = &lineup.seats[usize::from(*seat)].identity.name;
+            sum.sealed(*seat, sum_info(rules.session, self.asked.round, member, *open))
         });
         let sealed = sealed.collect();
-        let job = Job::Reconstruct { secret: self.secret.clone(), chunks: self.asked.chunks, masked, sealed };
+        let vouch = opening.checks.as_ref().and_then(|checks| checks.vouch.as_ref());
+        let vouched = vouch.map(Vouch::agreed).unwrap_or_default();
+        let whole = vouch.map_or_else(Vec::new, |vouch| vouch.whole().iter().copied().collect());
+        opening.adding = true;
+        let (secret, chunks) = (self.secret.clone(), self.asked.chunks);
+        let job = Job::Reconstruct { secret, chunks, masked, sealed, vouched, whole };
         let ticket = Ticket { session: rules.session, round: self.asked.round, work: Work::Reconstruct };
         desk.run(ticket, job);
+    }
+
+    /// What was checked of the sums.
+    fn checked(&self) -> Checked {
+        let checks = match &self.stage {
+            Stage::Opening(opening) => opening.checks.as_ref(),
+            _ => None,
+        };
+        Checked {
+            chunks: self.asked.chunks.count(),
+            masked: self.recount.as_ref().map_or(0, Recount::count),
+            masks: checks.and_then(Checks::vouched),
+            caught: checks.map_or_else(Vec::new, |checks| checks.caught.clone()),
+        }
     }
 
     /// Asks other members for the sums that did not come.
@@ -237,12 +350,16 @@ impl Round {
         }
         opening.again = desk.now.plus_millis(self.asked.tenth());
         let missing = opening.sums.missing_blocks();
+        if let Some(vouch) = opening.checks.as_mut().and_then(|checks| checks.vouch.as_mut()) {
+            vouch.ask_all();
+        }
         let silent = opening.sums.silent();
         let others: Vec<u8> = self.confirms.keys().copied().filter(|seat| !silent.contains(seat)).collect();
         let senders = rules.announce.sharing.senders_for(&others, self.asked.round.0, &missing);
         if !missing.is_empty() && !senders.is_empty() {
             self.send_open(senders, lineup, rules, desk);
         }
+        self.ask_holders(lineup, rules, desk);
     }
 }
 
@@ -268,6 +385,7 @@ impl Open {
             }
             Kind::Refuse => self.on_refuse(frame, rules, desk),
             Kind::MaskedSum => self.on_masked_sum(frame, rules, desk),
+            Kind::CheckSum => self.on_check_sum(frame, rules, desk),
             _ => self.on_mask_sum(frame, rules, desk),
         }
     }
@@ -278,7 +396,7 @@ impl Open {
         Ok(index.ok_or(Wrong::NotItsRole)?)
     }
 
-    fn parts(&mut self) -> Result<(&mut Round, &Lineup), Stop> {
+    pub(super) fn parts(&mut self) -> Result<(&mut Round, &Lineup), Stop> {
         match &mut self.round {
             Some(round) => Ok((round, &self.lineup)),
             None => Err(Stop::Useless("no round is running")),
@@ -286,26 +404,32 @@ impl Open {
     }
 
     fn on_cohort(&mut self, frame: &Frame, rules: &Rules, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
-        let (round, lineup) = self.parts()?;
+        let joined = &self.joined;
+        let (Some(round), lineup) = (&mut self.round, &self.lineup) else {
+            return Err(Stop::Useless("no round is running"));
+        };
         let fixed = Fixed::read(frame, lineup, round.asked.digest)?;
         if let Some(known) = round.fixed() {
             let same = known.digest == fixed.digest;
             return Err(if same { Stop::Useless("the cohort is known") } else { Stop::Fault(Wrong::Equivocation) });
         }
         check_size(&fixed, rules)?;
-        if !round.listed.take(&fixed, &frame.attachment)? {
-            return Ok(());
-        }
+        let Some(shares) = round.listed.take(&fixed, &frame.attachment)? else { return Ok(()) };
         let (number, snapshot) = (round.asked.round, round.asked.begin.snapshot.clone());
         let places = fixed.cohort.places.clone();
         if self.past.iter().any(|past| past.round == number && past.places != places) {
             // It was shown another one before a restart.
             return Err(Stop::Fault(Wrong::Equivocation));
         }
-        let (round, _) = self.parts()?;
+        // Shares are read while members confirm: all of them are, whatever is drawn later.
+        if round.audit != Audit::None {
+            round.recount = Some(Recount::new(rules, &round.asked, &fixed, shares, joined));
+        }
+        let begun = round.recount.as_mut().map_or(Ok(()), |recount| recount.read_on(desk));
         round.confirm(fixed, rules, desk)?;
         desk.out.event(Event::Cohort { round: number, count: places.len() });
         self.remember(Past { round: number, snapshot, places }, rules, desk);
+        self.unless_lost(begun, rules, desk);
         Ok(())
     }
 
@@ -421,8 +545,46 @@ impl Open {
             let bytes = frame.attachment.clone();
             let ticket = Ticket { session: rules.session, round: round.asked.round, work: Work::Identify };
             desk.run(ticket, Job::Identify { bytes });
+        } else if let Some(recount) = &mut round.recount {
+            recount.take_names(server, &frame.attachment)?;
+            self.add_up(rules, desk);
         }
         Ok(())
+    }
+
+    /// Adds up what is here, as far as it can be; ends the round where the board has lost what is needed, or holders of
+    /// a block cannot agree.
+    pub(super) fn add_up(&mut self, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        let Ok((round, lineup)) = self.parts() else { return };
+        let added = round.add_up(lineup, rules, desk);
+        self.unless_lost(added, rules, desk);
+        if let (Some(dispute), Some(round)) = (self.dispute(false), &self.round) {
+            let last = round.last.with_abort();
+            self.abort(dispute, String::new(), last, rules, desk);
+        }
+    }
+
+    /// What the board cannot produce is an Abort, never a skipped check.
+    fn unless_lost(&mut self, read: Result<(), Lost>, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        if let (Err(lost), Some(round)) = (read, &self.round) {
+            let last = round.last.with_abort();
+            self.abort(lost.into(), String::new(), last, rules, desk);
+        }
+    }
+
+    /// The board answered a read.
+    pub(super) fn read(
+        &mut self,
+        address: &Address,
+        payload: Option<Bytes>,
+        rules: &Rules,
+        desk: &mut HospitalDesk<'_>,
+    ) {
+        let joined = &self.joined;
+        let round = self.round.as_mut().filter(|round| round.asked.round == address.round);
+        let Some(recount) = round.and_then(|round| round.recount.as_mut()) else { return };
+        let read = recount.read(address, payload, joined, desk);
+        self.unless_lost(read, rules, desk);
     }
 
     fn on_mask_sum(&mut self, frame: &Frame, rules: &Rules, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
@@ -478,17 +640,40 @@ impl Open {
                 if let Stage::Opening(opening) = &mut round.stage {
                     taken |= opening.sums.take(digest, &bytes);
                 }
+                taken |= round.vouch().is_some_and(|vouch| vouch.take(digest, &bytes));
                 if !taken {
                     // Each member and server may be one sum ahead of the messages that name its pieces.
                     let senders = usize::from(rules.announce.sharing.committee()) + rules.announce.servers.len();
                     round.masked.keep(digest, bytes, senders * round.asked.chunks.count() as usize);
                 }
-                let Ok((round, lineup)) = self.parts() else { return };
-                round.add_up(lineup, rules, desk);
+                if let Ok((round, lineup)) = self.parts() {
+                    round.open_answers(lineup, rules, desk);
+                }
+                self.add_up(rules, desk);
+            }
+            (Work::Unseal { check }, Outcome::Unsealed(sums)) => self.unsealed(check, Some(sums), rules, desk),
+            (Work::Unseal { check }, _) => self.unsealed(check, None, rules, desk),
+            (Work::Read { at, chunk }, Outcome::Identified { bytes, digest }) => {
+                let Some(recount) = &mut round.recount else { return };
+                let read = recount.identified((at, chunk), bytes, digest, desk);
+                self.unless_lost(read, rules, desk);
+            }
+            (Work::Again { chunk }, Outcome::Folded { sum, .. }) => {
+                let Some(recount) = &mut round.recount else { return };
+                let read = recount.folded(chunk, sum, desk);
+                self.unless_lost(read, rules, desk);
+            }
+            (Work::Again { chunk }, Outcome::Packed { chunks, digests }) => {
+                let Some(recount) = &mut round.recount else { return };
+                if let (Some(bytes), Some(digest)) = (chunks.into_iter().next(), digests.first()) {
+                    recount.packed(chunk, bytes, *digest);
+                }
+                self.add_up(rules, desk);
             }
             (Work::Reconstruct, Outcome::Reconstructed(mut sum)) => {
                 self.answer(std::mem::take(&mut sum.0), rules, desk)
             }
+            (Work::Reconstruct, Outcome::WrongSums(seats)) => self.wrong_sums(&seats, rules, desk),
             (Work::Reconstruct, Outcome::BadSum(seat)) => self.bad_sum(seat, rules, desk),
             (Work::Reconstruct, Outcome::Unfit) => self.unfit_masked_sum(rules, desk),
             _ => {}
@@ -520,7 +705,7 @@ impl Open {
             opening.sums.reject(seat);
         }
         round.ask_again(lineup, rules, desk);
-        round.add_up(lineup, rules, desk);
+        self.add_up(rules, desk);
     }
 
     /// The sum is there: hand it to the hospital's owner and everybody their receipt.
@@ -548,6 +733,7 @@ impl Open {
             invited: self.lineup.count,
             confirmations: opening.confirms.len() as u32,
             cohort_root: opening.fixed.cohort.root,
+            checked: round.checked(),
         })));
         desk.out.settled.push(Settled::Round(rules.session, round.asked.round));
         desk.out.forget(session_key(rules.session, "round"));
@@ -586,11 +772,22 @@ impl Open {
             }
             Stage::Confirming(_) if desk.now >= confirms_close => self.too_few_confirmed(rules, desk),
             Stage::Opening(opening) if desk.now >= ends => {
+                let summed = opening.summed;
                 let silent = opening.sums.silent().into_iter();
                 let mut missing: Vec<Name> =
                     silent.map(|seat| lineup.seats[usize::from(seat)].identity.name.clone()).collect();
                 missing.extend(round.masked.missing().map(|server| lineup.servers[server].name.clone()));
-                self.abort(AbortReason::SumsMissing { missing }, String::new(), last, rules, desk);
+                let nameless = round.recount.iter().flat_map(Recount::nameless);
+                missing.extend(nameless.map(|server| lineup.servers[server].name.clone()));
+                missing.dedup();
+                let silent = round.vouch().map(|vouch| vouch.silent()).unwrap_or_default();
+                let unheard = silent.into_iter().map(|seat| lineup.seats[usize::from(seat)].identity.name.clone());
+                let unchecked = AbortReason::Unchecked { missing: unheard.collect() };
+                let reason = match summed {
+                    true => self.dispute(true).unwrap_or(unchecked),
+                    false => AbortReason::SumsMissing { missing },
+                };
+                self.abort(reason, String::new(), last, rules, desk);
             }
             // While the sums are being added nothing more is asked for.
             Stage::Opening(opening) if opening.adding => desk.out.wake_at(ends),

@@ -188,7 +188,7 @@ impl Session {
             Kind::Roster => self.on_roster(frame, desk),
             Kind::List => self.on_list(frame, desk),
             Kind::Refuse if matches!(self.stage, Stage::Announced) => self.on_refused_joins(frame, desk),
-            Kind::Cohort | Kind::Confirm | Kind::Refuse | Kind::MaskedSum | Kind::MaskSum => {
+            Kind::Cohort | Kind::Confirm | Kind::Refuse | Kind::MaskedSum | Kind::MaskSum | Kind::CheckSum => {
                 let (rules, open) = self.open()?;
                 open.take(frame, rules, desk)
             }
@@ -357,7 +357,8 @@ impl Session {
         open.save(self.rules.session, desk);
         desk.out.send.push(pen.post(Kind::Begin, &signed, To::All, &[]));
         desk.out.event(Event::Round { session: self.rules.session, round: number });
-        let round = Round::new(asked, root, self.secret.clone(), last, open.lineup.servers.len());
+        let servers = open.lineup.servers.len();
+        let round = Round::new(asked, root, self.secret.clone(), (ask.audit, last), servers);
         round.save(self.rules.session, desk);
         open.round = Some(round);
         Ok(())
@@ -385,6 +386,12 @@ impl Session {
     ) -> Result<(), Stop> {
         let (rules, open) = self.open()?;
         open.take_chunk(address, payload, rules.session, desk)
+    }
+
+    pub(super) fn read(&mut self, address: &Address, payload: Option<bytes::Bytes>, desk: &mut HospitalDesk<'_>) {
+        if let Stage::Open(open) = &mut self.stage {
+            open.read(address, payload, &self.rules, desk);
+        }
     }
 
     pub(super) fn done(&mut self, ticket: Ticket, outcome: Outcome, desk: &mut HospitalDesk<'_>) {

@@ -83,6 +83,12 @@ impl Masked {
         self.loose.get(&digest).cloned()
     }
 
+    /// The digest of a chunk of the vector, as its server said.
+    pub(super) fn digest(&self, chunk: u32) -> Option<Digest> {
+        let (server, at) = (chunk as usize % self.parts.len(), chunk as usize / self.parts.len());
+        self.parts[server].as_ref()?.0.get(at).map(|(digest, _)| *digest)
+    }
+
     /// The servers whose part is not here.
     pub(super) fn missing(&self) -> impl Iterator<Item = usize> + '_ {
         let whole = |part: &Option<Pieces>| part.as_ref().is_some_and(|part| part.whole().is_some());
@@ -120,7 +126,27 @@ pub(super) struct Incoming {
 
 impl Incoming {
     pub(super) fn new(sum: MaskSum) -> Self {
-        Self { encapsulation: sum.encapsulation.into_vec(), blocks: Vec::new(), pieces: Pieces::new(sum.pieces) }
+        Self::of(sum.encapsulation.into_vec(), sum.pieces)
+    }
+
+    /// Sealed pieces with these digests.
+    pub(super) fn of(encapsulation: Vec<u8>, pieces: Vec<Digest>) -> Self {
+        Self { encapsulation, blocks: Vec::new(), pieces: Pieces::new(pieces) }
+    }
+
+    /// Takes a piece, if it is one of these.
+    pub(super) fn take(&mut self, digest: Digest, bytes: &Bytes) -> bool {
+        self.pieces.take(digest, bytes)
+    }
+
+    /// Whether all pieces are here.
+    pub(super) fn is_whole(&self) -> bool {
+        self.pieces.whole().is_some()
+    }
+
+    /// The blocks that it was asked for.
+    pub(super) fn blocks(&self) -> &[u16] {
+        &self.blocks
     }
 
     /// The digests of its pieces.
@@ -130,11 +156,16 @@ impl Incoming {
 
     /// The sum for the job that opens it.
     pub(super) fn sealed(&self, seat: u8, info: Vec<u8>) -> SealedSum {
+        self.sealed_as(seat, info, wire::encode(&self.blocks))
+    }
+
+    /// As above, for a sum whose first piece says `blocks`.
+    pub(super) fn sealed_as(&self, seat: u8, info: Vec<u8>, blocks: Vec<u8>) -> SealedSum {
         SealedSum {
             seat,
             encapsulation: self.encapsulation.clone(),
             info,
-            blocks: wire::encode(&self.blocks),
+            blocks,
             pieces: self.pieces.whole().unwrap_or_default(),
         }
     }
@@ -175,6 +206,12 @@ impl MaskSums {
     /// Takes a piece for every sum that names it: one may be a copy of another's digests.
     pub(super) fn take(&mut self, digest: Digest, bytes: &Bytes) -> bool {
         self.came.values_mut().fold(false, |named, sum| sum.pieces.take(digest, bytes) | named)
+    }
+
+    /// The blocks of which `seat` sent sums.
+    pub(super) fn blocks_of(&self, seat: u8) -> Vec<u16> {
+        let sums = self.came.iter().filter(|((_, from), _)| *from == seat);
+        sums.flat_map(|(_, sum)| sum.blocks.iter().copied()).collect()
     }
 
     /// Forgets what `seat` sent, for good.

@@ -32,6 +32,10 @@ enum Work {
     Expand(Vec<u16>),
     /// Sealing the answer to this Open.
     Seal(Digest),
+    /// Adding masks for this Check: which of its sums.
+    Vouch(Digest, usize),
+    /// Sealing the answer to this Check.
+    SealCheck(Digest),
 }
 
 /// The sums of one round, by the blocks that they are over, and the Opens that ask for them.
@@ -87,6 +91,22 @@ pub(super) fn run(jobs: Vec<(Vec<u16>, Job)>, session: SessionId, round: RoundNo
     }
 }
 
+/// Starts the job that makes sum `at` of a Check.
+pub(super) fn run_check(
+    (check, at): (Digest, usize),
+    job: Job,
+    session: SessionId,
+    round: RoundNo,
+    desk: &mut MemberDesk<'_>,
+) {
+    desk.run(PatientTicket::Member(session, Ticket { round, work: Work::Vouch(check, at) }), job);
+}
+
+/// Starts the job that seals the answer to a Check.
+pub(super) fn run_seal_check(check: Digest, job: Job, session: SessionId, round: RoundNo, desk: &mut MemberDesk<'_>) {
+    desk.run(PatientTicket::Member(session, Ticket { round, work: Work::SealCheck(check) }), job);
+}
+
 impl Member {
     pub(super) fn on_open(&mut self, frame: &Frame, rules: &Rules, desk: &mut MemberDesk<'_>) -> Result<(), Stop> {
         let (seat, lineup) = (self.seat, self.lineup.clone());
@@ -108,6 +128,7 @@ impl Member {
         if seats.len() < usize::from(rules.announce.sharing.quorum()) {
             return Err(rule("an Open with fewer than q Confirms"));
         }
+        round.vouching.opens.insert(frame.digest);
         let Some((_, blocks)) = open.senders.into_iter().find(|(sender, _)| *sender == seat) else { return Ok(()) };
         check_blocks(&blocks, seat, rules)?;
         round.releases.opens.insert(frame.digest, Some(blocks.clone()));
@@ -128,6 +149,10 @@ impl Member {
             (Work::Expand(blocks), Outcome::Expanded { chunk, sum }) => self.expanded(blocks, chunk, sum, rules, desk),
             (Work::Seal(open), Outcome::Sealed { encapsulation, pieces }) => {
                 self.sealed(open, encapsulation, &pieces, rules, desk);
+            }
+            (Work::Vouch(check, at), Outcome::Expanded { sum, .. }) => self.vouched(check, at, sum, rules, desk),
+            (Work::SealCheck(check), Outcome::Sealed { encapsulation, pieces }) => {
+                self.sealed_check(check, encapsulation, &pieces, rules, desk);
             }
             _ => {}
         }
@@ -168,7 +193,7 @@ impl Member {
         }
     }
 
-    fn mark_released(&mut self, cohort: Digest, rules: &Rules, desk: &mut MemberDesk<'_>) {
+    pub(super) fn mark_released(&mut self, cohort: Digest, rules: &Rules, desk: &mut MemberDesk<'_>) {
         if let Some(confirmed) = self.confirmed.iter_mut().find(|confirmed| confirmed.cohort == cohort) {
             confirmed.released = true;
         }
@@ -200,11 +225,11 @@ impl Member {
 }
 
 /// Whether these are different blocks that `seat` holds.
-fn check_blocks(blocks: &[u16], seat: u8, rules: &Rules) -> Result<(), Stop> {
+pub(super) fn check_blocks(blocks: &[u16], seat: u8, rules: &Rules) -> Result<(), Stop> {
     let held = |block: &u16| rules.blocks.get(usize::from(*block)).is_some_and(|block| !block.contains(seat));
     if blocks.is_sorted_by(|a, b| a < b) && !blocks.is_empty() && blocks.iter().all(held) {
         Ok(())
     } else {
-        Err(rule("an Open that asks for blocks twice, unsorted, or that this member does not hold"))
+        Err(rule("an Open or Check of blocks that stand twice, unsorted, or that this member does not hold"))
     }
 }

@@ -153,7 +153,7 @@ impl Session {
             Kind::Begin => self.on_begin(frame, policy, vault, desk),
             Kind::Result => self.on_result(frame, desk),
             Kind::Abort => self.on_abort(frame, desk),
-            Kind::List | Kind::Key | Kind::Share | Kind::Cohort | Kind::Open => match &mut self.member {
+            Kind::List | Kind::Key | Kind::Share | Kind::Cohort | Kind::Open | Kind::Check => match &mut self.member {
                 Some(member) => member.take(frame, &self.rules, desk),
                 None if matches!(self.stage, Stage::Joined) => Err(Stop::Early),
                 None => Err(Stop::Useless("this patient is not on the committee")),

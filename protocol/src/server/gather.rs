@@ -184,6 +184,16 @@ impl Gather {
         (std::mem::take(&mut self.unread), self.leaving > 0)
     }
 
+    /// The names of what was added: this server's chunks, ascending, and for each those of `cohort`, by ascending place.
+    pub(super) fn names(&self, cohort: &Places) -> Vec<MessageName> {
+        let name = |at: usize, place: Place| match self.sharers.get(&place)?.parts.get(at)? {
+            Part::Added(address) => Some(address.name),
+            _ => None,
+        };
+        let chunks = 0..self.shard.count(&self.chunks);
+        chunks.flat_map(|at| cohort.iter().filter_map(move |place| name(at, place))).collect()
+    }
+
     /// The sum, once nothing is under way; it is given away.
     pub(super) fn take_sum(&mut self) -> Option<Vec<Lanes>> {
         self.sum.take()

@@ -12,7 +12,7 @@ use crate::error::{Fault, Wrong};
 use crate::id::{Address, Digest, Kind, Place, SessionId, Time, To};
 use crate::job::{Job, Outcome};
 use crate::merkle;
-use crate::message::{Held, MOST_HELD, MaskedSum, Refuse, Share, cohort_leaf};
+use crate::message::{ChunkNames, Held, MOST_HELD, MaskedSum, Refuse, Share, cohort_leaf};
 use crate::outbox::Settled;
 use crate::places::Places;
 use crate::records::session_key;
@@ -33,9 +33,9 @@ enum Stage {
     /// The cohort was fixed before a restart: its vectors come again, and are added again.
     Refilling(Box<Fixed>),
     /// The cohort is fixed; vectors outside it are being taken out.
-    Fixed { digest: Digest },
+    Fixed { digest: Digest, cohort: Places },
     /// The sum is being packed.
-    Packing { digest: Digest },
+    Packing { digest: Digest, cohort: Places },
     /// The sum is sent, or the round was refused.
     Over,
 }
@@ -276,7 +276,7 @@ impl Round {
     fn fix(&mut self, cohort: Places, digest: Digest) -> Past {
         self.gather.keep_only(&cohort);
         let snapshot = self.asked.begin.snapshot.clone();
-        self.stage = Stage::Fixed { digest };
+        self.stage = Stage::Fixed { digest, cohort: cohort.clone() };
         Past { round: self.asked.round, snapshot, places: cohort }
     }
 
@@ -320,14 +320,14 @@ impl Round {
 
     /// Once the cohort is fixed: read again what must come out, and send the sum once nothing is left to take out.
     fn finish(&mut self, session: SessionId, desk: &mut ServerDesk<'_>) {
-        let Stage::Fixed { digest } = self.stage else { return };
+        let Stage::Fixed { digest, cohort } = &self.stage else { return };
         let (read, waiting) = self.gather.take_out();
         desk.out.read.extend(read);
         if waiting {
             return;
         }
         if let Some(sums) = self.gather.take_sum() {
-            self.stage = Stage::Packing { digest };
+            self.stage = Stage::Packing { digest: *digest, cohort: cohort.clone() };
             desk.run(self.ticket(session, Work::Fold), Job::Pack { sums, ring: self.asked.begin.ring });
         }
     }
@@ -350,14 +350,20 @@ impl Round {
     }
 
     fn packed(&mut self, chunks: Vec<Bytes>, digests: Vec<Digest>, rules: &Rules, desk: &mut ServerDesk<'_>) {
-        let Stage::Packing { digest } = self.stage else { return };
+        let Stage::Packing { digest, cohort } = &self.stage else { return };
         let pen = self.pen(rules.session, desk.me);
         let to = To::One(rules.hospital.name.clone());
-        let signed = pen.sign(Kind::MaskedSum, to.clone(), digest, &MaskedSum { chunks: digests.clone() });
+        let signed = pen.sign(Kind::MaskedSum, to.clone(), *digest, &MaskedSum { chunks: digests.clone() });
         let rides = self.asked.chunks.count() == 1;
-        let attached: &[u8] = chunks.first().filter(|_| rides).map_or(&[], |chunk| chunk);
-        desk.out.send.push(pen.post(Kind::MaskedSum, &signed, to.clone(), attached));
-        if !rides {
+        let names = if rides || chunks.is_empty() { Vec::new() } else { self.gather.names(cohort) };
+        for (piece, names) in (0u32..).zip(names.chunks(ChunkNames::MOST)) {
+            let names = wire::encode(&ChunkNames { piece, names: names.to_vec() });
+            desk.out.send.push(pen.post(Kind::MaskedSum, &signed, to.clone(), &names));
+        }
+        if names.is_empty() {
+            let attached: &[u8] = chunks.first().map_or(&[], |chunk| chunk);
+            desk.out.send.push(pen.post(Kind::MaskedSum, &signed, to.clone(), attached));
+        } else {
             let sends = digests.iter().zip(chunks).map(|(digest, bytes)| pen.chunk(to.clone(), *digest, bytes));
             desk.out.send.extend(sends);
         }

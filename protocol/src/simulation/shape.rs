@@ -6,7 +6,7 @@ use super::dice::Dice;
 use crate::decimal::Scale;
 use crate::error::PlanError;
 use crate::id::{Name, NameError, Snapshot, Time};
-use crate::plan::{Ask, Plan, Settings};
+use crate::plan::{Ask, Audit, Plan, Settings};
 use crate::sharing::Sharing;
 use crate::task::{Accepted, AcceptedColumns, Column, Policy, Question, Record, Schema};
 
@@ -134,6 +134,7 @@ impl Shape {
             scaled_bound: schema.scaled_bound,
             enough: None,
             round_seconds: ROUND_SECONDS,
+            audit: Audit::default(),
             last: false,
         }
     }

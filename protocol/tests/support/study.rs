@@ -42,6 +42,7 @@ impl Study {
             scaled_bound: self.build.bound,
             enough: None,
             round_seconds: 60,
+            audit: Audit::Sample,
             last: false,
         }
     }

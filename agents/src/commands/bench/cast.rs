@@ -38,6 +38,7 @@ impl Player {
         args.push(format!("--committee={}", size.committee));
         args.push(format!("--threshold={}", size.threshold));
         args.push(format!("--servers={}", size.servers));
+        args.push(format!("--audit={}", size.audit));
         let mut process = Process::start(home, &format!("{word}-{index}"), &args, None).await?;
         let stdout = process.stdout().context("a child without standard output")?;
         Ok(Self { process, answers: BufReader::new(stdout).lines() })
@@ -84,6 +85,8 @@ pub struct Sample {
     pub fixed: f64,
     /// secure: until it had the members' last Confirm.
     pub confirmed: f64,
+    /// When all sums were in: the checks take the rest.
+    pub summed: f64,
     /// Processor time by role, in seconds.
     pub cpu: [f64; ROLES.len()],
     /// The most memory of one process by role, in MiB.
@@ -236,7 +239,9 @@ impl Cast {
     /// Waits for the sum at the hospital, and for its check.
     async fn end(&mut self, begun: Instant, before: &[f64; ROLES.len()]) -> anyhow::Result<Sample> {
         let said = self.hospital.answer().await?;
-        let Said::Answer { cohort, fixed, confirmed } = said else { anyhow::bail!("the hospital said {said:?}") };
+        let Said::Answer { cohort, fixed, confirmed, summed } = said else {
+            anyhow::bail!("the hospital said {said:?}")
+        };
         let seconds = begun.elapsed().as_secs_f64();
         // For whoever lays a profiler beside it: both are of the monotonic clock.
         tracing::debug!(?begun, ended = ?Instant::now(), secure = fixed > 0, "round");
@@ -244,8 +249,8 @@ impl Cast {
         cpu.iter_mut().zip(before).for_each(|(after, before)| *after -= before);
         let peak = self.pids().map(|pids| pids.into_iter().map(usage::peak).fold(0.0, f64::max));
         self.hospital.done().await?;
-        let [fixed, confirmed] = [fixed, confirmed].map(|micros| micros as f64 / 1e6);
-        Ok(Sample { seconds, fixed, confirmed, cpu, peak, cohort, bytes: 0 })
+        let [fixed, confirmed, summed] = [fixed, confirmed, summed].map(|micros| micros as f64 / 1e6);
+        Ok(Sample { seconds, fixed, confirmed, summed, cpu, peak, cohort, bytes: 0 })
     }
 
     /// Ends everybody.

@@ -46,6 +46,7 @@ struct Watch {
     begun: Instant,
     fixed: Duration,
     confirmed: Duration,
+    summed: Duration,
 }
 
 struct Desk {
@@ -94,7 +95,8 @@ impl Desk {
                 self.look()?;
             }
             Order::Ask(round) => {
-                let watch = Watch { begun: Instant::now(), fixed: Duration::ZERO, confirmed: Duration::ZERO };
+                let (begun, zero) = (Instant::now(), Duration::ZERO);
+                let watch = Watch { begun, fixed: zero, confirmed: zero, summed: zero };
                 self.awaited = Awaited::Secure { round, watch };
                 let (session, ask) = (self.session, self.setting.ask(round)?);
                 let events = self.driver.apply(|hospital, moment| hospital.ask(moment, session, ask)).await?;
@@ -111,6 +113,7 @@ impl Desk {
                 Event::Roster { session, .. } => say(Said::Open { session: session.into() })?,
                 Event::Cohort { .. } => self.watch(|watch| watch.fixed = watch.begun.elapsed()),
                 Event::Confirmed { .. } => self.watch(|watch| watch.confirmed = watch.begun.elapsed()),
+                Event::Summed { .. } => self.watch(|watch| watch.summed = watch.begun.elapsed()),
                 Event::Opened(answer) => self.opened(&answer)?,
                 Event::Aborted { reason, advice, .. } => anyhow::bail!("the round was aborted: {reason} {advice}"),
                 _ => {}
@@ -129,7 +132,8 @@ impl Desk {
         let awaited = std::mem::replace(&mut self.awaited, Awaited::Nothing);
         let Awaited::Secure { round, watch } = awaited else { return Ok(()) };
         let (fixed, confirmed) = (watch.fixed.as_micros() as u64, watch.confirmed.as_micros() as u64);
-        say(Said::Answer { cohort: answer.cohort, fixed, confirmed })?;
+        let summed = watch.summed.as_micros() as u64;
+        say(Said::Answer { cohort: answer.cohort, fixed, confirmed, summed })?;
         let dimension = self.setting.chunks.dimension() as usize;
         let right =
             answer.sum.len() == dimension && data::sum(&self.setting, round).zip(&answer.sum).all(|(a, b)| a == *b);
@@ -143,7 +147,7 @@ impl Desk {
             return Ok(());
         }
         self.awaited = Awaited::Nothing;
-        say(Said::Answer { cohort: self.setting.staying() as u32, fixed: 0, confirmed: 0 })?;
+        say(Said::Answer { cohort: self.setting.staying() as u32, fixed: 0, confirmed: 0, summed: 0 })?;
         self.checked(round, is_right(&self.arriving, &self.setting, round))
     }
 

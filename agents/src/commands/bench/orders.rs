@@ -38,6 +38,8 @@ pub enum Said {
         fixed: u64,
         /// When the last member confirmed it that was waited for, likewise.
         confirmed: u64,
+        /// When all sums were in, likewise: the checks take the rest.
+        summed: u64,
     },
     /// The order is carried out.
     Done {

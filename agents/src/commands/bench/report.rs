@@ -69,6 +69,11 @@ impl Report {
         Spread::of(self.pairs.iter().map(|(plain, secure)| secure.seconds / plain.seconds))
     }
 
+    /// From when all sums are in to the answer.
+    fn checks(&self) -> Spread {
+        self.secure(|sample| sample.seconds - sample.summed)
+    }
+
     /// Processor time of a role in a secure round: the mean, as single rounds are counted in hundredths only.
     fn secure_cpu(&self, role: usize) -> f64 {
         mean(self.pairs.iter().map(|(_, secure)| secure.cpu[role]))
@@ -102,6 +107,8 @@ impl Report {
             "plain_s": round(self.plain(|sample| sample.seconds).median),
             "secure_s": round(self.secure(|sample| sample.seconds).median),
             "ratio": round(self.ratio().median),
+            "audit": self.setting.audit.to_string(),
+            "checks_s": round(self.checks().median),
             "client_mask_ms": round(self.processor.mask * 1e3),
             "server_cpu_s": round(self.secure_cpu(SERVER)),
             "member_cpu_s": round(self.member_cpu()),
@@ -121,6 +128,8 @@ impl Report {
         text += &spread("secure", self.secure(|sample| sample.seconds), " s");
         text += &spread("- cohort", self.secure(|sample| sample.fixed), " s");
         text += &spread("- confirms", self.secure(|sample| sample.confirmed), " s");
+        text += &spread("- sums", self.secure(|sample| sample.summed), " s");
+        text += &spread("- checks", self.checks(), " s");
         text += &spread("ratio", self.ratio(), "  ");
         let (bytes, each) = (self.secure(|sample| sample.bytes as f64).median, self.bytes_up_per_coordinate());
         text += &format!("each patient sends {bytes:.0} bytes, {each:.3} a coordinate (float32: 4)\n");

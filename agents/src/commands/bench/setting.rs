@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use certs::Study;
 use protocol::{
-    Ask, ChunkError, Chunks, Column, Name, Plan, PlanError, Policy, Question, Ring, Scale, Schema, Settings, Sharing,
-    Snapshot,
+    Ask, Audit, ChunkError, Chunks, Column, Name, Plan, PlanError, Policy, Question, Ring, Scale, Schema, Settings,
+    Sharing, Snapshot,
 };
 
 use crate::cli::{BenchRole, SizeArgs};
@@ -38,6 +38,8 @@ pub struct Setting {
     pub plain: Chunks,
     /// The largest absolute value of a coordinate.
     pub bound: u64,
+    /// What of the secure sums is checked.
+    pub audit: Audit,
     /// Values are whole numbers.
     scale: Scale,
 }
@@ -73,6 +75,7 @@ impl Setting {
             chunks,
             plain,
             bound,
+            audit: size.audit,
             scale: Scale::new(1)?,
         })
     }
@@ -136,6 +139,7 @@ impl Setting {
             scaled_bound,
             enough: Some(self.staying() as u32),
             round_seconds: SECONDS,
+            audit: self.audit,
             last: false,
         })
     }

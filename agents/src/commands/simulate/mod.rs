@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use protocol::{
-    Answer, Ask, Hospital, Kind, Name, Outgoing, Plan, Question, Ring, Role, Server, Settings, Snapshot, To,
+    Answer, Ask, Audit, Hospital, Kind, Name, Outgoing, Plan, Question, Ring, Role, Server, Settings, Snapshot, To,
 };
 
 use crate::cli::SimulateArgs;
@@ -128,6 +128,8 @@ impl Simulation {
             scaled_bound: self.crowd.schema.scaled_bound,
             enough: Some(self.rest()),
             round_seconds: 3600,
+            // There is no board that would keep what the hospital reads again.
+            audit: Audit::None,
             last: true,
         }
     }

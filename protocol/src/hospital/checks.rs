@@ -1,0 +1,262 @@
+//! What the hospital checks once all sums are in (design section 4, *Checks*), and what it does where they are wrong.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use serde_bytes::ByteBuf;
+
+use super::recount::{Lost, Recount};
+use super::round::{Round, Stage};
+use super::session::Open;
+use super::sums::{Incoming, Masked};
+use super::vouch::{Dispute, Vouch};
+use super::{HospitalDesk, Ticket, Work};
+use crate::chunks::Chunks;
+use crate::desk::{Pen, Stop};
+use crate::error::{AbortReason, Fault, Wrong};
+use crate::id::{Digest, Kind, Name, To};
+use crate::job::{Job, Words};
+use crate::kdf;
+use crate::message::CheckSum;
+use crate::plan::Audit;
+use crate::secret::Root;
+use crate::session::{Asked, Lineup, Rules, sum_info};
+use crate::step::Event;
+use crate::wire::{self, Frame};
+
+/// What became of the checks of one cohort.
+#[derive(Debug)]
+pub(super) struct Checks {
+    /// The chunks that were drawn.
+    drawn: Vec<u32>,
+    /// The comparison of mask sums, where there are t+1 holders of each.
+    pub(super) vouch: Option<Vouch>,
+    /// Servers whose part of the masked sum is wrong.
+    wrong: BTreeSet<usize>,
+    /// Whose sums were wrong.
+    pub(super) caught: Vec<Name>,
+}
+
+/// The chunks to check: the lowest by a digest that nobody but the hospital can foretell. Ascending.
+fn draw(audit: Audit, chunks: &Chunks, root: &Root, cohort: Digest) -> Vec<u32> {
+    let rank = |chunk: &u32| kdf::derive("ward/1 audit draw", root.expose(), &[&cohort.0, &chunk.to_le_bytes()]);
+    let mut all: Vec<u32> = (0..chunks.count()).collect();
+    if audit != Audit::Full {
+        all.sort_by_cached_key(rank);
+        all.truncate(audit.draws(chunks.count()) as usize);
+        all.sort_unstable();
+    }
+    all
+}
+
+impl Checks {
+    /// All sums are in: draws the chunks that are checked. Nobody knew before which they would be.
+    pub(super) fn begin(audit: Audit, asked: &Asked, root: &Root, cohort: Digest, rules: &Rules) -> Self {
+        let drawn = draw(audit, &asked.chunks, root, cohort);
+        let checkable = rules.announce.sharing.checkable();
+        let vouch = checkable.then(|| Vouch::new(rules, asked.chunks, asked.round, &drawn));
+        Self { drawn, vouch, wrong: BTreeSet::new(), caught: Vec::new() }
+    }
+
+    /// Of how many chunks the mask sums are vouched for.
+    pub(super) fn vouched(&self) -> Option<u32> {
+        self.vouch.as_ref().map(|_| self.drawn.len() as u32)
+    }
+
+    /// Names a party whose sum is wrong.
+    pub(super) fn accuse(&mut self, from: &Name, kind: Kind, rule: &'static str, desk: &mut HospitalDesk<'_>) {
+        if !self.caught.contains(from) {
+            self.caught.push(from.clone());
+            desk.out.event(Event::Fault(Fault { from: from.clone(), kind, wrong: Wrong::Rule(rule) }));
+        }
+    }
+
+    /// Compares the servers' masked sums with the hospital's own; the masked sum to go on with, once it is certain.
+    /// If one is wrong, every chunk is added up again, and its server is named.
+    pub(super) fn masked(
+        &mut self,
+        masked: &Masked,
+        recount: &mut Recount,
+        chunks: &Chunks,
+        lineup: &Lineup,
+        desk: &mut HospitalDesk<'_>,
+    ) -> Result<Option<Vec<Bytes>>, Lost> {
+        recount.draw(self.drawn.iter().copied());
+        recount.read_on(desk)?;
+        let of = |chunk: u32| chunk as usize % lineup.servers.len();
+        let added = recount.added().filter(|(chunk, _, digest)| masked.digest(*chunk) != Some(*digest));
+        let wrong: BTreeSet<usize> = added.map(|(chunk, ..)| of(chunk)).chain(masked.unfit(chunks)).collect();
+        for server in &wrong {
+            let rule = "a masked sum that is not the sum of the vectors it was sent";
+            self.accuse(&lineup.servers[*server].name, Kind::MaskedSum, rule, desk);
+        }
+        self.wrong.extend(wrong);
+        if !self.wrong.is_empty() {
+            recount.draw(0..chunks.count());
+            recount.read_on(desk)?;
+        }
+        let Some(mut sum) = masked.chunks(chunks).filter(|_| recount.is_done()) else { return Ok(None) };
+        for (chunk, bytes, _) in recount.added() {
+            sum[chunk as usize] = bytes.clone();
+        }
+        Ok(Some(sum))
+    }
+}
+
+impl Round {
+    /// Asks holders for what of the mask sums is not settled; each for each sum once.
+    pub(super) fn ask_holders(&mut self, lineup: &Lineup, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        let confirmed: Vec<u8> = self.confirms.keys().copied().collect();
+        let pen = Pen { me: desk.me, session: rules.session, round: self.asked.round, secret: self.root.expose() };
+        let Stage::Opening(opening) = &mut self.stage else { return };
+        let Some(vouch) = opening.checks.as_mut().and_then(|checks| checks.vouch.as_mut()) else { return };
+        for (seat, check) in vouch.wanted(&confirmed) {
+            let to = To::One(lineup.seats[usize::from(seat)].identity.name.clone());
+            let signed = pen.sign(Kind::Check, to.clone(), opening.open, &check);
+            desk.out.send.push(pen.post(Kind::Check, &signed, to, &[]));
+            vouch.sent(signed.digest(), seat, check);
+        }
+    }
+
+    /// The comparison of mask sums, once it has begun.
+    pub(super) fn vouch(&mut self) -> Option<&mut Vouch> {
+        match &mut self.stage {
+            Stage::Opening(opening) => opening.checks.as_mut()?.vouch.as_mut(),
+            _ => None,
+        }
+    }
+
+    /// Opens the answers that are whole.
+    pub(super) fn open_answers(&mut self, lineup: &Lineup, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        let (secret, round) = (self.secret.clone(), self.asked.round);
+        let Some(vouch) = self.vouch() else { return };
+        let name = |seat: u8| &lineup.seats[usize::from(seat)].identity.name;
+        for (check, sealed) in vouch.take_answers(|seat, check| sum_info(rules.session, round, name(seat), check)) {
+            let ticket = Ticket { session: rules.session, round, work: Work::Unseal { check } };
+            desk.run(ticket, Job::Unseal { secret: secret.clone(), sealed });
+        }
+    }
+
+    /// The mask sums to add up: those of `cover` whose blocks no holder questions. `None` while something is not settled.
+    /// Of a sum with a block that is questioned every block is taken from what t+1 holders agree on.
+    pub(super) fn settle(vouch: &mut Vouch, cover: &[(Digest, u8, &Incoming)]) -> Option<Vec<usize>> {
+        let questioned = |sum: &Incoming, vouch: &Vouch| sum.blocks().iter().any(|block| vouch.whole().contains(block));
+        for (_, _, sum) in cover {
+            if questioned(sum, vouch) {
+                vouch.take_whole(sum.blocks());
+            }
+        }
+        let good = (0..cover.len()).filter(|at| !questioned(cover[*at].2, vouch)).collect();
+        vouch.is_settled().then_some(good)
+    }
+}
+
+impl Open {
+    pub(super) fn on_check_sum(
+        &mut self,
+        frame: &Frame,
+        rules: &Rules,
+        desk: &mut HospitalDesk<'_>,
+    ) -> Result<(), Stop> {
+        let (round, lineup) = self.parts()?;
+        let seat = lineup.seat_of(&frame.envelope.from).ok_or(Wrong::NotItsRole)?;
+        frame.verify(&lineup.seats[usize::from(seat)].identity)?;
+        let CheckSum { encapsulation, pieces } = frame.envelope.body()?;
+        let attached: Vec<ByteBuf> = wire::decode(&frame.attachment, "mask sum pieces")?;
+        let loose: Vec<(Digest, Bytes)> =
+            pieces.iter().filter_map(|digest| Some((*digest, round.masked.loose(*digest)?))).collect();
+        let incoming = Incoming::of(encapsulation.into_vec(), pieces);
+        let Some(vouch) = round.vouch() else { return Err(Stop::Useless("nothing was asked to be vouched for")) };
+        if !vouch.arrived(frame.envelope.after, seat, incoming) {
+            return Err(Stop::Useless("a CheckSum that was not asked for, is known, or of another shape"));
+        }
+        for (digest, bytes) in loose {
+            vouch.take(digest, &bytes);
+        }
+        for piece in attached {
+            let ticket = Ticket { session: rules.session, round: round.asked.round, work: Work::Identify };
+            desk.run(ticket, Job::Identify { bytes: Bytes::from(piece.into_vec()) });
+        }
+        round.open_answers(lineup, rules, desk);
+        Ok(())
+    }
+
+    /// The answer to a Check was opened, or does not open.
+    pub(super) fn unsealed(
+        &mut self,
+        check: Digest,
+        sums: Option<Vec<(Digest, Words)>>,
+        rules: &Rules,
+        desk: &mut HospitalDesk<'_>,
+    ) {
+        let Ok((round, lineup)) = self.parts() else { return };
+        let Stage::Opening(opening) = &mut round.stage else { return };
+        let Some(checks) = &mut opening.checks else { return };
+        let liars = checks.vouch.as_mut().map(|vouch| vouch.opened(check, sums)).unwrap_or_default();
+        for seat in liars {
+            let rule = "a sum of masks that does not open, or that t+1 holders give otherwise";
+            checks.accuse(&lineup.seats[usize::from(seat)].identity.name, Kind::CheckSum, rule, desk);
+        }
+        self.add_up(rules, desk);
+    }
+
+    /// Mask sums are not what t+1 holders give: their senders are named, and do without them.
+    pub(super) fn wrong_sums(&mut self, seats: &[u8], rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        let Ok((round, lineup)) = self.parts() else { return };
+        let Stage::Opening(opening) = &mut round.stage else { return };
+        opening.adding = false;
+        let Some(checks) = &mut opening.checks else { return };
+        for seat in seats {
+            let rule = "a mask sum that t+1 holders give otherwise";
+            checks.accuse(&lineup.seats[usize::from(*seat)].identity.name, Kind::MaskSum, rule, desk);
+            if let Some(vouch) = &mut checks.vouch {
+                vouch.take_whole(&opening.sums.blocks_of(*seat));
+            }
+        }
+        self.add_up(rules, desk);
+    }
+
+    /// Who does not agree on which block.
+    pub(super) fn dispute(&mut self, late: bool) -> Option<AbortReason> {
+        let (round, lineup) = self.parts().ok()?;
+        let Dispute { block, holders } = round.vouch()?.dispute(late)?;
+        let name = |seat: u8| lineup.seats[usize::from(seat)].identity.name.clone();
+        Some(AbortReason::MaskSumsDiffer { block, holders: holders.into_iter().map(name).collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::ring::Ring;
+
+    fn drawn(audit: Audit, d: u64, root: u8, cohort: u8) -> Vec<u32> {
+        let chunks = Chunks::new(Ring::new(64).unwrap(), d).unwrap();
+        draw(audit, &chunks, &Root::new([root; 32]), Digest([cohort; 32]))
+    }
+
+    #[test]
+    fn an_eighth_is_drawn_rounded_up_and_differs_by_root_and_cohort() {
+        let chunk = 65_536;
+        assert_eq!(drawn(Audit::Sample, 1, 1, 1), [0]);
+        assert_eq!(drawn(Audit::Full, 3 * chunk, 1, 1), [0, 1, 2]);
+        assert_eq!(drawn(Audit::Sample, 9 * chunk, 1, 1).len(), 2);
+        assert_eq!(drawn(Audit::None, 9 * chunk, 1, 1), []);
+        let sample = |root, cohort| drawn(Audit::Sample, 800 * chunk, root, cohort);
+        assert_eq!(sample(1, 1).len(), 100);
+        assert_eq!(sample(1, 1), sample(1, 1));
+        assert!(sample(1, 1).is_sorted_by(|a, b| a < b));
+        assert!(sample(1, 1) != sample(2, 1) && sample(1, 1) != sample(1, 2));
+    }
+
+    #[test]
+    fn every_chunk_is_drawn_as_often_as_any_other() {
+        let mut counts = [0; 16];
+        for root in 0..=255 {
+            drawn(Audit::Sample, 16 * 65_536, root, 1).iter().for_each(|chunk| counts[*chunk as usize] += 1);
+        }
+        // 512 draws over 16 chunks: 32 each, with a standard deviation of 5.3.
+        assert!(counts.iter().all(|count| (10..=54).contains(count)), "{counts:?}");
+    }
+}

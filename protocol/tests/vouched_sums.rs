@@ -1,0 +1,284 @@
+//! Mask sums are checked: t+1 holders of each block vouch for its sum.
+//!
+//! A test is called after its attack and says what stops it: the right sum, or a typed abort, and who is accused, which is
+//! never somebody honest.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use bytes::Bytes;
+use protocol::memory::Delivery;
+use protocol::message::*;
+use protocol::*;
+use serde_bytes::ByteBuf;
+use support::*;
+
+/// What a liar does to the words of its sealed piece `piece`, of those that answer this kind.
+#[derive(Clone, Copy)]
+struct Lie {
+    kind: Kind,
+    piece: usize,
+}
+
+/// One who adds one to a coordinate of what it seals, whenever it seals.
+struct Liar {
+    me: Me,
+    session: SessionId,
+    lies: Vec<Lie>,
+    hospital: SealSecret,
+    /// What it sent whose pieces are on their way.
+    held: Option<(Delivery, MaskSum, Vec<ByteBuf>)>,
+}
+
+impl Liar {
+    fn sit(study: &mut Study, who: usize, lies: &[Lie]) {
+        let state = study.stored_bytes(&name("hospital"), "state").unwrap();
+        let randomness = SessionRandomness::new(state[state.len() - 32..].try_into().unwrap());
+        let hospital = SealSecret::from_randomness(&randomness, &[b"hospital"]);
+        let me = study.net.me(&p(who)).unwrap().clone();
+        let (session, lies) = (study.session, lies.to_vec());
+        let mut liar = Liar { me, session, lies, hospital, held: None };
+        study.net.tamper(move |delivery| liar.pass(delivery));
+    }
+
+    fn pass(&mut self, d: Delivery) -> Vec<Delivery> {
+        if d.address.from != self.me.name || d.receiver != name("hospital") {
+            return vec![d];
+        }
+        match d.address.kind {
+            Kind::Chunk => self.chunk(d),
+            kind if self.lies.iter().any(|lie| lie.kind == kind) => {
+                let frame = Frame::decode(&d.payload).unwrap();
+                // A CheckSum has the same fields.
+                let sum: MaskSum = rmp_serde::from_slice(&frame.envelope.body).unwrap();
+                let pieces: Vec<ByteBuf> = rmp_serde::from_slice(&frame.attachment).unwrap();
+                self.held = Some((d, sum, pieces));
+                self.finish()
+            }
+            _ => vec![d],
+        }
+    }
+
+    /// A piece that follows its message.
+    fn chunk(&mut self, d: Delivery) -> Vec<Delivery> {
+        let Some((_, sum, pieces)) = &mut self.held else { return vec![d] };
+        if !sum.pieces.contains(&chunk_digest(&d.payload)) {
+            return vec![d];
+        }
+        pieces.push(ByteBuf::from(d.payload.to_vec()));
+        self.finish()
+    }
+
+    /// Once all pieces are here: the same again, with the lie.
+    fn finish(&mut self) -> Vec<Delivery> {
+        let Some((d, sum, pieces)) = self.held.take_if(|(_, sum, pieces)| sum.pieces.len() == pieces.len()) else {
+            return vec![];
+        };
+        let frame = Frame::decode(&d.payload).unwrap();
+        let (after, round) = (frame.envelope.after, d.address.round.0.to_le_bytes());
+        let parts: [&[u8]; 4] = [&self.session.0, &round, self.me.name.as_str().as_bytes(), &after.0];
+        let info = digest("ward/1 mask sum info", &parts).0;
+        let opener = SumOpener::new(&self.hospital, &sum.encapsulation, &info).unwrap();
+        let (sealer, encapsulation) = SumSealer::new(&self.hospital.public(), &info, [9; 32]).unwrap();
+        let seal = |(at, piece): (usize, &ByteBuf)| {
+            let mut text = opener.open(at as u32, piece).unwrap().to_vec();
+            if self.lies.iter().any(|lie| lie.kind == d.address.kind && lie.piece == at) {
+                text[0] = text[0].wrapping_add(1);
+            }
+            ByteBuf::from(sealer.seal(at as u32, &text).unwrap())
+        };
+        let pieces: Vec<ByteBuf> = pieces.iter().enumerate().map(seal).collect();
+        let digests = pieces.iter().map(|piece| chunk_digest(piece)).collect();
+        let body = MaskSum { encapsulation: ByteBuf::from(encapsulation), pieces: digests };
+        let envelope = Envelope { body: encode(&body).into(), ..frame.envelope };
+        let signed = Signed::new(&envelope, &self.me.signing);
+        let mut out = vec![Delivery { payload: signed.frame(&encode(&pieces[..1].to_vec())), ..d.clone() }];
+        out.extend(pieces[1..].iter().map(|piece| {
+            let address = Address { kind: Kind::Chunk, ..d.address.clone() };
+            Delivery { address, payload: Bytes::from(piece.to_vec()), ..d.clone() }
+        }));
+        out
+    }
+}
+
+fn lie(kind: Kind, piece: usize) -> Lie {
+    Lie { kind, piece }
+}
+
+fn checked(study: &Study) -> Checked {
+    study.net.answers().last().unwrap().checked.clone()
+}
+
+/// Who was found to lie in which kind.
+fn found(study: &Study) -> Vec<(Name, Kind)> {
+    study.faults().into_iter().map(|(_, fault)| (fault.from, fault.kind)).collect()
+}
+
+/// Who sends a mask sum of the first round, if all confirm: the seat that comes first.
+const SENDER: usize = 1;
+
+/// Promise 3: with c=4, t=1 a member that adds one to one coordinate is named, in its mask sum, in what it vouches for or
+/// in both alike; and the right sum stands.
+#[test]
+fn a_member_that_adds_one_is_named_and_the_right_sum_stands() {
+    let (sum, vouched) = (lie(Kind::MaskSum, 1), lie(Kind::CheckSum, 1));
+    for lies in [vec![sum], vec![vouched], vec![sum, vouched]] {
+        let mut study = Build::new(6, 4, 1).wide(3).start();
+        Liar::sit(&mut study, SENDER, &lies);
+        assert_eq!(study.ask(), study.sum(0..6));
+        assert_eq!(study.accused(), [p(SENDER)]);
+        // What it vouches for is compared first.
+        let kind = lies.last().unwrap().kind;
+        assert_eq!(found(&study), [(p(SENDER), kind)]);
+        assert_eq!(checked(&study).caught, [p(SENDER)]);
+    }
+}
+
+/// With c=3, t=1 each block has two holders: where they differ nobody can tell who lies, so nobody is accused; a sender that
+/// contradicts what it vouches for itself is named.
+#[test]
+fn two_holders_that_differ_are_named_with_their_block_and_nobody_is_accused() {
+    let mut study = Build::new(5, 3, 1).start();
+    Liar::sit(&mut study, SENDER, &[lie(Kind::CheckSum, 1)]);
+    let End::Aborted(AbortReason::MaskSumsDiffer { block, holders }) = study.ask() else { panic!("{:?}", study.end()) };
+    assert!(block != SENDER as u16 && holders.len() == 2 && holders.contains(&p(SENDER)), "{block} {holders:?}");
+    assert_eq!(study.accused(), []);
+
+    let mut study = Build::new(5, 3, 1).start();
+    Liar::sit(&mut study, SENDER, &[lie(Kind::MaskSum, 1)]);
+    assert_eq!(study.ask(), study.sum(0..5));
+    assert_eq!(found(&study), [(p(SENDER), Kind::MaskSum)]);
+}
+
+/// *Checks*: for c < 3t mask sums are unchecked: the plan and the result say so, and a lie is not seen.
+#[test]
+fn below_three_t_mask_sums_are_unchecked_and_it_is_said() {
+    for (c, t) in [(5, 2), (3, 2)] {
+        let mut study = Build::new(6, c, t).start();
+        assert!(study.build.plan(study.net.now()).explain().contains("mask sums unchecked"));
+        Liar::sit(&mut study, SENDER, &[lie(Kind::MaskSum, 1)]);
+        assert_ne!(study.ask(), study.sum(0..6));
+        assert_eq!((checked(&study).masks, checked(&study).masked), (None, 1));
+        assert_eq!(study.net.count(Kind::Check), 0);
+        assert_eq!(study.accused(), []);
+    }
+}
+
+/// Honest rounds, of any committee, give the same sum and accuse nobody.
+#[test]
+fn honest_holders_vouch_for_each_other() {
+    for (c, t) in [(3, 1), (4, 1), (5, 1), (6, 2), (7, 2), (10, 3)] {
+        let mut study = Build::new(11, c, t).start();
+        assert_eq!(study.ask(), study.sum(0..11), "{c}, {t}");
+        assert_eq!((checked(&study).masks, checked(&study).caught), (Some(1), vec![]));
+        assert!(study.net.count(Kind::CheckSum) > usize::from(t));
+        assert_eq!(study.accused(), []);
+    }
+}
+
+/// In a long vector that is checked in full a lie in any chunk is found; a sample finds it where it draws that chunk.
+#[test]
+fn a_lie_in_a_long_vector_is_found_in_what_is_checked() {
+    let mut sampled = 0;
+    for seed in 0..6 {
+        for audit in [Audit::Full, Audit::Sample] {
+            let mut study = Build { seed, ..Build::new(5, 4, 1) }.wide(300_000).start();
+            Liar::sit(&mut study, SENDER, &[lie(Kind::MaskSum, 2)]);
+            let end = study.ask_with(|ask| ask.audit = audit);
+            let is_found = study.accused() == [p(SENDER)];
+            assert_eq!(end == study.sum(0..5), is_found);
+            assert!(is_found || audit == Audit::Sample);
+            sampled += u32::from(is_found && audit == Audit::Sample);
+        }
+    }
+    assert!((1..6).contains(&sampled), "{sampled} of 6");
+}
+
+/// A holder that does not answer is replaced by another one where there is one.
+#[test]
+fn a_holder_that_says_nothing_is_replaced_or_named() {
+    for c in [3, 4] {
+        let mut study = Build::new(6, c, 1).start();
+        let cut = study.cut(|d| d.address.kind == Kind::CheckSum && d.address.from == p(SENDER));
+        let silent = AbortReason::Unchecked { missing: vec![p(SENDER)] };
+        let expected = if c == 3 { End::Aborted(silent) } else { study.sum(0..6) };
+        assert_eq!(study.ask(), expected);
+        assert_eq!(study.accused(), []);
+        cut.mend();
+    }
+}
+
+/// A study in which all members confirmed and the hospital is gone: Opens and Checks are ours to forge. The Open, which
+/// asks for no sum.
+fn confirmed() -> (Study, Signed) {
+    let mut study = Build::new(6, 4, 1).start();
+    study.put(|_| {});
+    study.until(|net| net.count(Kind::Confirm) == 4);
+    study.net.kill(&name("hospital"));
+    let confirms = study.frames(Kind::Confirm).into_iter().map(|(_, frame)| frame.signed()).collect();
+    let open = Open { confirms, senders: vec![] };
+    let open = study.sign(&name("hospital"), Kind::Open, To::All, study.cohort().digest, &open);
+    (study, open)
+}
+
+fn send_check(study: &mut Study, open: Digest, blocks: &[u16], chunks: &[u32]) {
+    let check = Check { blocks: blocks.to_vec(), chunks: chunks.to_vec() };
+    let check = study.sign(&name("hospital"), Kind::Check, To::One(p(0)), open, &check);
+    study.deliver(&check, &p(0), &[]);
+    study.net.sleep(100);
+}
+
+/// *Checks*: a member vouches only for a cohort that it confirmed and that q members opened, for each sum once, for what it
+/// holds, and until the round's end.
+#[test]
+fn a_member_vouches_only_for_what_it_released() {
+    let (mut study, open) = confirmed();
+    let cohort = study.cohort().digest;
+    send_check(&mut study, cohort, &[1], &[0]);
+    send_check(&mut study, Digest([9; 32]), &[1], &[0]);
+    // Before the Open it waits; it is answered once that is here.
+    send_check(&mut study, open.digest(), &[1], &[0]);
+    assert_eq!(study.net.count(Kind::CheckSum), 0);
+    study.deliver(&open, &p(0), &[]);
+    study.net.sleep(100);
+    assert_eq!(study.net.count(Kind::CheckSum), 1);
+    let before = "a Check of sums that this member was asked for before";
+    let blocks = "an Open or Check of blocks that stand twice, unsorted, or that this member does not hold";
+    let chunks = "a Check of chunks that the vector does not have, unsorted, or too many";
+    let cases: [(&[u16], &[u32], &str); 7] = [
+        (&[1, 2], &[0], before),
+        (&[0], &[0], blocks),
+        (&[], &[0], blocks),
+        (&[3, 2], &[0], blocks),
+        (&[2], &[1], chunks),
+        (&[2], &[], chunks),
+        (&[2], &[0, 0], chunks),
+    ];
+    for (asked, of, rule) in cases {
+        send_check(&mut study, open.digest(), asked, of);
+        assert_eq!(rule_of(&study.faults().pop().unwrap().1), rule, "{asked:?} {of:?}");
+    }
+    assert_eq!(study.net.count(Kind::CheckSum), 1);
+    send_check(&mut study, open.digest(), &[2, 3], &[0]);
+    assert_eq!(study.net.count(Kind::CheckSum), 2);
+}
+
+/// A member that did not confirm the cohort of an Open does not vouch for it; after the round's end nobody does.
+#[test]
+fn a_check_of_another_cohort_or_after_the_end_is_not_answered() {
+    let (mut study, _) = confirmed();
+    let other = study.forge_cohort(1, study.begin().digest, 0..5).digest();
+    let confirms = (0..4).map(|i| study.confirm(&p(i), other)).collect();
+    let open = Open { confirms, senders: vec![] };
+    let open = study.sign(&name("hospital"), Kind::Open, To::All, other, &open);
+    study.deliver(&open, &p(0), &[]);
+    send_check(&mut study, open.digest(), &[1], &[0]);
+    assert_eq!(study.net.count(Kind::CheckSum), 0);
+
+    let (mut study, open) = confirmed();
+    study.deliver(&open, &p(0), &[]);
+    study.net.sleep(60_000);
+    send_check(&mut study, open.digest(), &[1], &[0]);
+    assert_eq!(study.net.count(Kind::CheckSum), 0);
+}
