@@ -30,7 +30,7 @@ pub enum TlsError {
 /// The cryptography of every Ward connection.
 ///
 /// Only X25519MLKEM768 is on the list: to prefer it would still accept a classical exchange, which
-/// a recorder could open once quantum computers come (design section 5).
+/// a recorder could open once quantum computers come (PROTOCOL.md, *Trust*).
 pub fn provider() -> CryptoProvider {
     CryptoProvider {
         cipher_suites: vec![TLS13_AES_256_GCM_SHA384, TLS13_AES_128_GCM_SHA256],

@@ -1,4 +1,4 @@
-//! The board: a message has a name of its own, is written once, and can be read again by its name (design, section 6).
+//! The board: a message has a name of its own, is written once, and can be read again by its name (PROTOCOL.md, *The board*).
 
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ impl Board {
 
     /// Counts the losses of the connection; it is made again by itself. A count that grew means that the broker may have
     /// been started again and may have lost what it had acknowledged: publish again what must stand on the board, which
-    /// waits for the new connection by itself and does no harm where nothing was lost (design, section 6).
+    /// waits for the new connection by itself and does no harm where nothing was lost (PROTOCOL.md, *The board*).
     ///
     /// The receiver is also woken by the new connection, with the count unchanged: compare counts, as
     /// `losses.wait_for(|&now| now != before)` does. It ends when the connection ends for good.

@@ -1,4 +1,4 @@
-//! The broker's configuration: who is listed, and what each may do (design, section 6).
+//! The broker's configuration: who is listed, and what each may do (PROTOCOL.md, *The board*).
 //!
 //! | role | publishes | reads by name |
 //! |---|---|---|

@@ -1,6 +1,6 @@
 //! Every subject that Ward speaks, listens to or permits: no other file spells one.
 //!
-//! A message's subject is `ward.<session>.<round>.<from>.<to>.<kind>.<name>` (design, section 6).
+//! A message's subject is `ward.<session>.<round>.<from>.<to>.<kind>.<name>` (PROTOCOL.md, *The board*).
 
 use protocol::{Address, Kind, MessageName, Name, Role, RoundNo, SessionTag, To};
 

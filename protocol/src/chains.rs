@@ -1,4 +1,4 @@
-//! The chain of keys that a patient and a member share: one per session, hashed once per round (design section 4, *Key*).
+//! The chain of keys that a patient and a member share: one per session, hashed once per round (PROTOCOL.md, *Key*).
 
 use serde::{Deserialize, Serialize};
 

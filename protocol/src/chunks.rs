@@ -1,4 +1,4 @@
-//! How a vector is cut into chunks (design section 3).
+//! How a vector is cut into chunks (PROTOCOL.md, *Sharing*).
 
 use crate::ring::Ring;
 

@@ -1,4 +1,4 @@
-//! Decimals to integers and back, exactly: no value passes through a float (design section 3).
+//! Decimals to integers and back, exactly: no value passes through a float (PROTOCOL.md, *Sharing*).
 //!
 //! A value is a secret, so no error here repeats it.
 

@@ -306,7 +306,7 @@ fn seal(
     let texts: Vec<Zeroizing<Vec<u8>>> = sums.iter().map(|sum| Zeroizing::new(sum.pack(ring))).collect();
     let mut digests: Vec<Digest> = texts.iter().map(|text| kdf::chunk_digest(text)).collect();
     digests.push(wire::attachment_digest(blocks));
-    // Randomness from the root alone would seal two texts under one key and nonce after a restore (design section 7).
+    // Randomness from the root alone would seal two texts under one key and nonce after a restore (PROTOCOL.md, *Restarts*).
     let text = kdf::digest("ward/1 mask sum text", &digests.iter().map(|d| &d.0[..]).collect::<Vec<_>>());
     let randomness = kdf::derive("ward/1 mask sum randomness", root.expose(), &[info, &text.0]);
     let (sealer, encapsulation) = SumSealer::new(to, info, randomness)?;

@@ -1,5 +1,5 @@
 //! Key derivation and digests: BLAKE3 in `derive_key` mode, one context for each purpose
-//! (design section 5).
+//! (PROTOCOL.md, *Trust*).
 //!
 //! Contexts read `ward/1 <purpose>` and are literals. A purpose belongs either to keys or to
 //! digests, never to both.

@@ -1,4 +1,4 @@
-//! From seeds to masks: G is AES-256-CTR, one lane for each coordinate (design section 3).
+//! From seeds to masks: G is AES-256-CTR, one lane for each coordinate (PROTOCOL.md, *Sharing*).
 
 use crate::id::{Digest, Name};
 use crate::kdf::derive;

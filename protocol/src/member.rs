@@ -209,7 +209,7 @@ impl Member {
         Ok(())
     }
 
-    /// Which rule forbids to confirm, if one does (design section 4, *Confirm*).
+    /// Which rule forbids to confirm, if one does (PROTOCOL.md, *Confirm*).
     fn objection(&self, fixed: &Fixed, rules: &Rules) -> Result<Option<Refuse>, Stop> {
         let round = self.round.as_ref().ok_or(Stop::Early)?;
         if fixed.cohort.places.len() < rules.announce.min_cohort.max(self.min_cohort) {

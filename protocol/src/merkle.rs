@@ -1,4 +1,4 @@
-//! Merkle trees over digests (design section 5).
+//! Merkle trees over digests (PROTOCOL.md, *Trust*).
 //!
 //! Leaves, inner nodes and the root are hashed under labels of their own, and the root binds the
 //! number of leaves. So no inner node passes for a leaf, and a root stands for one list only. The

@@ -1,4 +1,4 @@
-//! The body of every message of design section 4, in the order of its table.
+//! The body of every message, in the order of the table in PROTOCOL.md.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;

@@ -1,4 +1,4 @@
-//! What a party wrote in its open rounds, and its last word, to be written again (design section 6).
+//! What a party wrote in its open rounds, and its last word, to be written again (PROTOCOL.md, *The board*).
 //!
 //! A broker may lose what it has acknowledged, and a process may die between storing and sending. So what a machine
 //! writes is kept here, and in its store, until it is settled: a party that starts again, or finds its broker again,

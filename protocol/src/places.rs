@@ -84,7 +84,7 @@ impl Places {
         Self::of(count, (0..count).map(Place))
     }
 
-    /// Whether the two sets are equal or have nobody in common (design section 4, *same or apart*).
+    /// Whether the two sets are equal or have nobody in common (PROTOCOL.md, *Confirm*).
     pub fn same_or_apart(&self, other: &Self) -> bool {
         self == other || self.bits.iter().zip(other.bits.iter()).all(|(a, b)| a & b == 0)
     }

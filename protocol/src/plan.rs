@@ -33,7 +33,7 @@ pub struct Plan {
     pub(crate) not_after: Time,
 }
 
-/// What a [`Plan`] is made of; what is `None` gets the default of design section 3.
+/// What a [`Plan`] is made of; what is `None` gets the default of PROTOCOL.md, *Sharing*.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The study, as in the certificates' URIs.
@@ -118,7 +118,7 @@ impl Plan {
     }
 }
 
-/// How much of a long vector the hospital adds up again (design section 4, *Checks*).
+/// How much of a long vector the hospital adds up again (PROTOCOL.md, *Checks*).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Audit {
     /// All chunks.

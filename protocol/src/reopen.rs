@@ -1,4 +1,4 @@
-//! An open round as a store keeps it, so that a party that starts again goes on with it (design section 7).
+//! An open round as a store keeps it, so that a party that starts again goes on with it (PROTOCOL.md, *Restarts*).
 //!
 //! Kept are the Begin, when it came and the round's root; all that the party writes follows from them and from what the
 //! board brings again: nothing that came since the Begin is acknowledged before the round's end.

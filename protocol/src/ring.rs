@@ -1,4 +1,4 @@
-//! Vectors over the ring Z_2^w: words as they travel, lanes as they are added (design section 3).
+//! Vectors over the ring Z_2^w: words as they travel, lanes as they are added (PROTOCOL.md, *Sharing*).
 
 use std::fmt;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! Seals: who may read what the broker carries (design sections 4 and 5).
+//! Seals: who may read what the broker carries (PROTOCOL.md, *A session* and *Trust*).
 //!
 //! Two shapes. A patient encapsulates once per session and member; both sides then hold a chain of
 //! keys, one a round, and the patient's *boxes* with seeds are sealed under it. A member's sum is

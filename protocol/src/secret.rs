@@ -1,4 +1,4 @@
-//! Secrets of 32 bytes: boxed, wiped on drop, silent when printed (design section 5).
+//! Secrets of 32 bytes: boxed, wiped on drop, silent when printed (PROTOCOL.md, *Trust*).
 //!
 //! A box means that a move leaves no copy behind. None of them is `Clone` or serialises: a copy is
 //! made by name, with `duplicate`, and bytes come out by name, with `expose`.

@@ -1,4 +1,4 @@
-//! Which server adds which chunks of a vector: chunk j is server (j mod their number)'s (design section 4, *Held*).
+//! Which server adds which chunks of a vector: chunk j is server (j mod their number)'s (PROTOCOL.md, *Held*).
 
 use crate::chunks::Chunks;
 

@@ -1,4 +1,4 @@
-//! Who on the committee holds which seed: replicated sharing over blocks (design section 3).
+//! Who on the committee holds which seed: replicated sharing over blocks (PROTOCOL.md, *Sharing*).
 
 use serde::{Deserialize, Serialize};
 

@@ -284,7 +284,7 @@ pub struct Answer {
     pub checked: Checked,
 }
 
-/// What the hospital checked of the sums behind an answer (design section 4, *Checks*).
+/// What the hospital checked of the sums behind an answer (PROTOCOL.md, *Checks*).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
     /// How many chunks the vector has.

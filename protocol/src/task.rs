@@ -31,7 +31,7 @@ impl Column {
     }
 }
 
-/// A typed question over named columns of one snapshot, never a free encoding (design section 4, *Begin*).
+/// A typed question over named columns of one snapshot, never a free encoding (PROTOCOL.md, *Begin*).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Question {
     /// The sum of each coordinate of these columns over the cohort.
@@ -233,7 +233,7 @@ impl std::fmt::Debug for SecretVector {
 }
 
 /// What a patient's data look like: columns, bound and scale belong to the patient, never to the question
-/// (design section 3).
+/// (PROTOCOL.md, *Sharing*).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schema {
     /// The columns, in the owner's order.

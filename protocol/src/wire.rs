@@ -1,4 +1,4 @@
-//! How a message looks on the wire: `[m, signature, attachment]` in MessagePack (design section 4, *Frame*).
+//! How a message looks on the wire: `[m, signature, attachment]` in MessagePack (PROTOCOL.md, *Messages*).
 //!
 //! `m` is the MessagePack of an [`Envelope`]; signature and digest are over its bytes exactly as sent. An
 //! attachment is not signed: it counts only by a digest that stands in some signed `m`.
@@ -181,7 +181,7 @@ impl Frame {
     }
 
     fn verify_key(&self, key: &VerifyingKey) -> Result<(), ()> {
-        // Strict and one by one: what passes in a batch may not pass alone (design section 5).
+        // Strict and one by one: what passes in a batch may not pass alone (PROTOCOL.md, *Trust*).
         key.verify_strict(&signed_text(self.envelope.kind, &self.m), &self.signature).map_err(|_| ())
     }
 
@@ -216,7 +216,7 @@ fn signed_text(kind: Kind, m: &[u8]) -> Vec<u8> {
     text
 }
 
-/// A message's own name on the board (design section 6): nobody without `secret` can foretell it, and a resumed
+/// A message's own name on the board (PROTOCOL.md, *The board*): nobody without `secret` can foretell it, and a resumed
 /// party repeats it.
 pub(crate) fn message_name(secret: &[u8; 32], content: Digest, attachment: Digest, to: &To) -> MessageName {
     let key = kdf::derive("ward/1 name", secret, &[&content.0, &attachment.0, to.to_string().as_bytes()]);

@@ -129,7 +129,7 @@ fn cut_off(study: &mut Study) {
     study.net.kill(&p(5));
 }
 
-/// Design section 4 *Folding*: a patient that dies in the middle of its upload is taken out of the sum again.
+/// PROTOCOL.md, *Folding*: a patient that dies in the middle of its upload is taken out of the sum again.
 #[test]
 fn a_vector_that_is_cut_off_is_taken_out_again() {
     let mut study = long().start();
@@ -139,7 +139,7 @@ fn a_vector_that_is_cut_off_is_taken_out_again() {
     assert_eq!(study.faults(), []);
 }
 
-/// Design section 4 *Folding*: what must come out and is lost, or is not what was added, is an Abort and a new round.
+/// PROTOCOL.md, *Folding*: what must come out and is lost, or is not what was added, is an Abort and a new round.
 #[test]
 fn a_board_that_loses_or_alters_such_a_chunk_aborts_the_round() {
     for alters in [false, true] {
@@ -201,7 +201,7 @@ fn a_sender_that_dies_is_replaced_by_a_further_open() {
     assert_eq!(study.faults(), []);
 }
 
-/// Design section 4 *Open*: a slow sum that arrives after others were asked counts no block twice.
+/// PROTOCOL.md, *Open*: a slow sum that arrives after others were asked counts no block twice.
 #[test]
 fn a_slow_sum_counts_no_block_twice() {
     for delay in [5_900, 6_000, 6_100, 11_900, 12_000] {
@@ -391,7 +391,7 @@ fn a_member_restored_from_an_older_disk_opens_nothing_twice() {
     assert_eq!((confirmed, refused), (vec![0], vec![overlap; 3]), "it did forget, and three did not");
 }
 
-/// Design section 7: a member with an empty store is a drop, never a fresh start: it holds nothing and confirms nothing.
+/// PROTOCOL.md, *Restarts*: a member with an empty store is a drop, never a fresh start: it holds nothing and confirms nothing.
 #[test]
 fn a_member_with_an_empty_store_is_a_drop() {
     let mut study = Build::new(6, 4, 1).start();

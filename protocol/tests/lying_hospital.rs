@@ -74,7 +74,7 @@ fn a_payload_key_that_does_not_fit_the_commitment_is_declined() {
     assert_eq!(declined, Some((p(5), Decline::Policy, why.into())));
 }
 
-/// Design section 3: participation never depends on the value. Falling bounds are declined by rule, by everybody and in
+/// PROTOCOL.md, *Sharing*: participation never depends on the value. Falling bounds are declined by rule, by everybody and in
 /// the same words, whether the value would fit or not; no snapshot is bound by it.
 #[test]
 fn falling_bounds_are_declined_by_rule_whatever_the_value() {
@@ -96,7 +96,7 @@ fn falling_bounds_are_declined_by_rule_whatever_the_value() {
     assert_eq!(study.ask_with(|ask| ask.scaled_bound = bound), study.sum(0..6));
 }
 
-/// Design section 3: every party checks in 128-bit arithmetic that the ring holds the sum of all who joined.
+/// PROTOCOL.md, *Sharing*: every party checks in 128-bit arithmetic that the ring holds the sum of all who joined.
 #[test]
 fn a_begin_whose_ring_is_too_narrow_is_refused_by_everybody() {
     let mut study = Build::new(6, 4, 1).start();
@@ -131,7 +131,7 @@ fn a_begin_whose_ring_is_too_narrow_is_refused_by_everybody() {
     assert_eq!(study.ask(), study.sum(0..6));
 }
 
-/// Design section 4 *Key*: chains are hashed once a round; a Begin or an Abort far ahead would keep a patient hashing for
+/// PROTOCOL.md, *Key*: chains are hashed once a round; a Begin or an Abort far ahead would keep a patient hashing for
 /// minutes. It is refused, and the next honest round is answered.
 #[test]
 fn a_begin_or_an_abort_far_ahead_is_refused() {
@@ -176,7 +176,7 @@ fn send_open(study: &mut Study, cohort: Digest, confirms: &[Signed], senders: Ve
     study.net.sleep(100);
 }
 
-/// Design section 4 *Open*: an Open with fewer than q Confirms, with one Confirm twice, with Confirms of another cohort,
+/// PROTOCOL.md, *Open*: an Open with fewer than q Confirms, with one Confirm twice, with Confirms of another cohort,
 /// round or member, or for blocks that the member does not hold, releases nothing and names the hospital.
 #[test]
 fn an_open_without_q_confirms_of_its_own_cohort_releases_nothing() {
@@ -225,7 +225,7 @@ fn an_open_without_q_confirms_of_its_own_cohort_releases_nothing() {
     assert_eq!(study.net.count(Kind::MaskSum), 1, "and a good one is answered");
 }
 
-/// Design section 4 *Open*: the same Open twice is answered once, byte by byte; a further one for the same cohort is
+/// PROTOCOL.md, *Open*: the same Open twice is answered once, byte by byte; a further one for the same cohort is
 /// answered for its blocks.
 #[test]
 fn an_open_twice_is_answered_once() {

@@ -39,7 +39,7 @@ fn mask_sum(study: &Study, member: &Name, encapsulation: Vec<u8>, pieces: &[Vec<
     study.sign(member, Kind::MaskSum, To::One(name("hospital")), study.open().0.digest, &sum)
 }
 
-/// Design section 4 *Open*: a mask sum that does not open names its sender, another holder sends the blocks, and each
+/// PROTOCOL.md, *Open*: a mask sum that does not open names its sender, another holder sends the blocks, and each
 /// block counts once.
 #[test]
 fn a_bad_mask_sum_names_its_sender_and_another_holder_supplies_it() {

@@ -64,7 +64,7 @@ fn left_out(build: Build, change: impl FnOnce(&mut Study, &mut Forged)) -> Vec<&
     study.faults().iter().map(|(_, fault)| rule_of(fault)).collect()
 }
 
-/// Design section 4 *Share*: chunk digests must be all different: one chunk would count twice.
+/// PROTOCOL.md, *Share*: chunk digests must be all different: one chunk would count twice.
 #[test]
 fn a_share_with_the_same_chunk_digest_twice_is_refused() {
     let full = Chunks::new(Ring::new(64).unwrap(), 1).unwrap().full() as u32;
@@ -96,7 +96,7 @@ fn copied_boxes_vectors_and_commitments_are_refused() {
     assert_eq!(rules, ["a box that does not open"; 4]);
 }
 
-/// Design section 3: a patient may add any ring element; a sum beyond |U| * bound is refused, and nobody is accused.
+/// PROTOCOL.md, *Sharing*: a patient may add any ring element; a sum beyond |U| * bound is refused, and nobody is accused.
 #[test]
 fn a_vector_out_of_bound_makes_a_sum_out_of_range() {
     let mut study = Build::new(6, 4, 1).start();
@@ -113,7 +113,7 @@ fn a_vector_out_of_bound_makes_a_sum_out_of_range() {
     assert_eq!(study.accused(), []);
 }
 
-/// Design section 4 *Roster*: who has no mark does not join as a member, nobody joins under another's name, and a copied
+/// PROTOCOL.md, *Roster*: who has no mark does not join as a member, nobody joins under another's name, and a copied
 /// seal key gives no second seat. The session goes on without them.
 #[test]
 fn forged_joins_give_no_place() {

@@ -31,7 +31,7 @@ fn an_equivocating_server_that_shows_two_cohorts_opens_none() {
     assert_eq!(study.accused(), []);
 }
 
-/// Design section 4 *Confirm*: a member never confirms a second cohort of a round, and names the server that shows one.
+/// PROTOCOL.md, *Confirm*: a member never confirms a second cohort of a round, and names the server that shows one.
 #[test]
 fn a_member_that_is_shown_two_cohorts_confirms_the_first_only() {
     let mut study = Build::new(8, 4, 1).start();
@@ -132,7 +132,7 @@ fn a_swapped_seal_key_in_a_roster_is_refused_by_everybody() {
     assert_eq!(study.ask(), study.sum(0..5));
 }
 
-/// Design section 4 *Roster*: a committee that is not the draw is refused by members and hospital; patients refuse a
+/// PROTOCOL.md, *Roster*: a committee that is not the draw is refused by members and hospital; patients refuse a
 /// seat without the mark, or with a key that another seat has, themselves.
 #[test]
 fn a_committee_that_is_not_the_draw_holds_nothing() {
@@ -201,7 +201,7 @@ fn a_roster_with_a_seat_that_nobody_may_have_is_refused_by_every_patient() {
     assert_eq!(study.net.count(Kind::Key), 0);
 }
 
-/// Design section 4 *Roster*: a list that omits one, repeats one or lists a stranger is not the Roster's.
+/// PROTOCOL.md, *Roster*: a list that omits one, repeats one or lists a stranger is not the Roster's.
 #[test]
 fn a_list_that_omits_one_is_refused_by_members_and_hospital() {
     let mut study = Build::new(6, 4, 1).parties();
@@ -284,7 +284,7 @@ fn a_server_that_was_not_announced_makes_no_roster() {
     assert_eq!(study.net.count(Kind::Key), 0);
 }
 
-/// Design section 4 *Roster*: a patient whose Place does not fit the root answers no Begin and binds no snapshot.
+/// PROTOCOL.md, *Roster*: a patient whose Place does not fit the root answers no Begin and binds no snapshot.
 #[test]
 fn a_place_that_does_not_fit_the_root_is_none() {
     let mut study = Build::new(6, 4, 1).parties();
@@ -332,7 +332,7 @@ fn a_masked_sum_of_another_length_names_the_server() {
     }
 }
 
-/// Design section 4: one MaskedSum per round; a second, other one is the server's lie and does not count.
+/// PROTOCOL.md: one MaskedSum per round; a second, other one is the server's lie and does not count.
 #[test]
 fn a_second_masked_sum_names_the_server_and_changes_nothing() {
     let mut study = Build::new(5, 3, 1).start();

@@ -1,5 +1,5 @@
 //! What was stored is said, whatever happens between storing and sending, and a board that lost it gets it again
-//! (design section 6).
+//! (PROTOCOL.md, *The board*).
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;

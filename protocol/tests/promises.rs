@@ -76,7 +76,7 @@ fn a_snapshot_goes_into_one_session_without_exception() {
     assert_eq!(study.net.answers().count(), 1);
 }
 
-/// Design section 4 *Roster*: a patient without a Place answers no Begin and binds no snapshot: its data stay free for a
+/// PROTOCOL.md, *Roster*: a patient without a Place answers no Begin and binds no snapshot: its data stay free for a
 /// session that counts them.
 #[test]
 fn a_latecomer_gets_no_place_and_binds_nothing() {
@@ -104,7 +104,7 @@ fn a_latecomer_gets_no_place_and_binds_nothing() {
     assert_eq!(study.faults(), []);
 }
 
-/// Design section 4 *Announce, Join*: a patient joins only what its own policy allows, and its owner is told why not.
+/// PROTOCOL.md, *Announce, Join*: a patient joins only what its own policy allows, and its owner is told why not.
 #[test]
 fn a_patient_joins_only_what_its_policy_allows() {
     let strict = |change: &dyn Fn(&mut Policy)| {
@@ -130,7 +130,7 @@ fn a_patient_joins_only_what_its_policy_allows() {
     assert_eq!(strict(&|policy| policy.members = Accepted::Only(vec![p(0), p(2)])), (4, 0, member.into()));
 }
 
-/// Design section 3: columns belong to the patient's own schema and policy.
+/// PROTOCOL.md, *Sharing*: columns belong to the patient's own schema and policy.
 #[test]
 fn a_question_over_foreign_columns_or_scale_is_declined() {
     let columns = vec![Column::scalar("age"), Column::scalar("name")];
@@ -187,7 +187,7 @@ fn assert_wiped(study: &Study, secrets: &[[u8; 32]]) {
     }
 }
 
-/// Design section 4 *Time*: with the answer that says `last` the session ends for everybody, and all its keys are wiped.
+/// PROTOCOL.md, *Time*: with the answer that says `last` the session ends for everybody, and all its keys are wiped.
 #[test]
 fn after_the_last_answer_no_store_holds_key_material() {
     let mut study = Build::new(5, 3, 1).parties();
@@ -227,7 +227,7 @@ fn a_last_round_that_is_refused_ends_the_session_too() {
     assert!(study.net.ask(study.session, study.question()).is_err());
 }
 
-/// Design section 4 *Time*: not_after ends a session that nobody ends, and wipes its keys though no message comes; also
+/// PROTOCOL.md, *Time*: not_after ends a session that nobody ends, and wipes its keys though no message comes; also
 /// where the party was not running at that moment.
 #[test]
 fn not_after_ends_a_session_and_wipes_its_keys() {
@@ -259,7 +259,7 @@ fn too_few_joins_end_the_session_with_a_typed_abort() {
     }
 }
 
-/// Design section 4 *Key*: the private half of a member's seal key goes when it stores its first Confirm: what is in its
+/// PROTOCOL.md, *Key*: the private half of a member's seal key goes when it stores its first Confirm: what is in its
 /// store afterwards opens no Key of the set-up, and no box of a round that is past.
 #[test]
 fn past_rounds_stay_closed_to_a_later_break_in() {

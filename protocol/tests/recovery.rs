@@ -1,5 +1,5 @@
 //! Every party goes on within the round after it was killed, at any step of it, from its store and what the board brings
-//! again (design section 7).
+//! again (PROTOCOL.md, *Restarts*).
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;

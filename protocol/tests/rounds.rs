@@ -14,7 +14,7 @@ use protocol::message::Begin;
 use protocol::*;
 use support::*;
 
-/// Design section 3: every committee and threshold, t = c - 1 included, opens the right sum, and all its blocks count.
+/// PROTOCOL.md, *Sharing*: every committee and threshold, t = c - 1 included, opens the right sum, and all its blocks count.
 #[test]
 fn every_committee_and_threshold_opens_the_right_sum() {
     for c in 2..=10_u8 {
@@ -33,7 +33,7 @@ fn every_committee_and_threshold_opens_the_right_sum() {
     }
 }
 
-/// Design section 3: every ring of 16 to 64 bits, with values of both signs at the very bound that the ring can hold.
+/// PROTOCOL.md, *Sharing*: every ring of 16 to 64 bits, with values of both signs at the very bound that the ring can hold.
 #[test]
 fn every_ring_width_holds_the_largest_sum_that_may_come() {
     for ring in Ring::all() {
@@ -54,7 +54,7 @@ fn every_ring_width_holds_the_largest_sum_that_may_come() {
     }
 }
 
-/// Design section 3: a vector of any length, in chunks: one coordinate, a row of a table, one full chunk, one more,
+/// PROTOCOL.md, *Sharing*: a vector of any length, in chunks: one coordinate, a row of a table, one full chunk, one more,
 /// and several with a short last one; over a ring whose words are no lane (24 bits) and the widest.
 #[test]
 fn every_length_in_chunks() {
@@ -100,7 +100,7 @@ fn a_session_has_many_rounds_each_with_its_own_question() {
     assert_eq!(study.faults(), []);
 }
 
-/// Design section 4 (`same_as`): the same snapshot asked again gives the same sum over the same people, also when
+/// PROTOCOL.md (`same_as`): the same snapshot asked again gives the same sum over the same people, also when
 /// somebody who was left out the first time is back.
 #[test]
 fn the_same_snapshot_asked_again_is_the_same_sum_over_the_same_people() {
@@ -204,7 +204,7 @@ fn the_story_of_alice_bob_charlie_and_dave() {
     assert!(!net.events().iter().any(|(_, event)| matches!(event, Event::Fault(_))));
 }
 
-/// Design section 3: decimals of six places add up exactly; as floats these would not.
+/// PROTOCOL.md, *Sharing*: decimals of six places add up exactly; as floats these would not.
 #[test]
 fn decimals_add_up_exactly() {
     let scale = Scale::default();
@@ -223,7 +223,7 @@ fn decimals_add_up_exactly() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
-    /// Design section 3: whatever the values are, negative and at the bound too, their sum is what plain addition gives.
+    /// PROTOCOL.md, *Sharing*: whatever the values are, negative and at the bound too, their sum is what plain addition gives.
     #[test]
     fn any_values_give_the_sum_of_plain_addition(
         rows in proptest::collection::vec(

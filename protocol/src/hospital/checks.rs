@@ -1,4 +1,4 @@
-//! What the hospital checks once all sums are in (design section 4, *Checks*), and what it does where they are wrong.
+//! What the hospital checks once all sums are in (PROTOCOL.md, *Checks*), and what it does where they are wrong.
 
 use std::collections::BTreeSet;
 

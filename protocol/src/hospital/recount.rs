@@ -1,4 +1,4 @@
-//! The masked sum once more (design section 4, *Checks*): the hospital reads what the cohort shared from the board, checks
+//! The masked sum once more (PROTOCOL.md, *Checks*): the hospital reads what the cohort shared from the board, checks
 //! it against the patients' signatures and adds it up itself. It learns nothing by it: every vector is masked.
 
 use std::collections::{BTreeMap, VecDeque};

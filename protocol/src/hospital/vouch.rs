@@ -1,4 +1,4 @@
-//! The mask sums once more (design section 4, *Checks*): t+1 holders of each block send its sum; what t+1 agree on is
+//! The mask sums once more (PROTOCOL.md, *Checks*): t+1 holders of each block send its sum; what t+1 agree on is
 //! right, as at most t lie. Where they differ more holders are asked, and the whole of the block's sum is taken from them.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! Vouching for mask sums (design section 4, *Checks*): a member sends the sums of single blocks over the one cohort that
+//! Vouching for mask sums (PROTOCOL.md, *Checks*): a member sends the sums of single blocks over the one cohort that
 //! it confirmed and that an Open with q Confirms allowed to release, so that the hospital can compare holders.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,5 @@
 //! Sums of masks over some blocks, chunk by chunk: made ahead while others still upload, where this member is the one that
-//! will be asked, and made to fit the cohort once that is fixed (design section 4, *Open*).
+//! will be asked, and made to fit the cohort once that is fixed (PROTOCOL.md, *Open*).
 
 use std::collections::BTreeSet;
 

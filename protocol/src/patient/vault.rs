@@ -1,4 +1,4 @@
-//! *Once*: which snapshot went into which session, and with which values (design section 4).
+//! *Once*: which snapshot went into which session, and with which values (PROTOCOL.md).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Which patients are in the sum (design section 4, *Cohort*): a decision over sets, and nothing else.
+//! Which patients are in the sum (PROTOCOL.md, *Cohort*): a decision over sets, and nothing else.
 
 use crate::places::Places;
 use crate::sharing::Sharing;

@@ -1,4 +1,4 @@
-//! What a server has of a round's masked vectors: its chunks of everybody's, added up as they arrive (design section 4,
+//! What a server has of a round's masked vectors: its chunks of everybody's, added up as they arrive (PROTOCOL.md,
 //! *Folding*).
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What only the first server does in a round: it hears who holds whom and fixes the cohort (design section 4, *Cohort*).
+//! What only the first server does in a round: it hears who holds whom and fixes the cohort (PROTOCOL.md, *Cohort*).
 
 use std::collections::BTreeMap;
 

@@ -8,7 +8,7 @@ use crate::error::PlanError;
 use crate::id::{Name, NameError, Snapshot, Time};
 use crate::plan::{Ask, Audit, Plan, Settings};
 use crate::sharing::Sharing;
-use crate::task::{Accepted, AcceptedColumns, Column, Policy, Question, Record, Schema};
+use crate::task::{Column, Policy, Question, Record, Schema};
 
 /// How long joins stay open, in seconds.
 pub(super) const JOIN_SECONDS: u32 = 30;
@@ -147,15 +147,7 @@ impl Shape {
 
     /// What every patient allows.
     pub(super) fn policy(&self) -> Policy {
-        Policy {
-            study: "ward".into(),
-            min_cohort: 2,
-            min_committee: 2,
-            min_threshold: 1,
-            hospitals: Accepted::Anyone,
-            members: Accepted::Anyone,
-            columns: AcceptedColumns::All,
-        }
+        Policy::open("ward", 2)
     }
 
     /// What patient `i` holds in one version of its values: 16^i in every second coordinate, 0 in the others.
