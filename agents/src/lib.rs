@@ -1,8 +1,8 @@
 //! The parties as programs: all that the `ward` binary does, one file per command in `commands`, and the one loop that
 //! drives every machine.
 //!
-//! The way of a value: `commands/patient.rs` takes it, `protocol`'s patient masks it, [`driver`] stores and sends what
-//! the machine says, `nats` carries it, and at the other end the same [`driver`] hands it to the server, the members
+//! The way of a value: `commands/patient.rs` takes it, `protocol`'s patient masks it, `driver.rs` stores and sends what
+//! the machine says, `nats` carries it, and at the other end the same `driver.rs` hands it to the server, the members
 //! and the hospital.
 //!
 //! ```
