@@ -3,28 +3,23 @@
 //! A machine decides; the driver carries out. It stores before it sends and acknowledges a message to the board only
 //! after its effects are stored, and in a round after the round's end: so what was not stored comes again.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::FutureExt as _;
 use nats::{Board, Inbox};
 use protocol::{
-    Address, Effects, Event, Hospital, Input, Job, JobId, Moment, Name, Outcome, Outgoing, Patient, Plan, Server,
-    SessionId, Time,
+    Address, Effects, Event, Hospital, Input, Job, JobId, Moment, Name, Outcome, Patient, Plan, Server, SessionId, Time,
 };
 use rand::TryRng as _;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::faults::Faults;
+use crate::mailer::Mailer;
 use crate::store::Store;
 
-/// The most bytes that one agent has on their way to the board: two chunks.
-const WINDOW_BYTES: usize = 1 << 20;
-/// The most messages that one agent has on their way to the board.
-const WINDOW_MESSAGES: usize = 64;
 /// The most messages that are taken before their effects are stored.
 const GROUP: usize = 256;
 /// Jobs that walk over at most this many bytes run in place: hashing a chunk or adding one to a sum takes a tenth of a
@@ -117,7 +112,7 @@ pub struct Driver<M> {
     losses: watch::Receiver<u64>,
     store: Store,
     faults: Faults,
-    way: Way,
+    mailer: Mailer,
     back: mpsc::UnboundedReceiver<anyhow::Result<Back>>,
     give_back: mpsc::UnboundedSender<anyhow::Result<Back>>,
     wake: Option<Time>,
@@ -144,7 +139,11 @@ impl<M: Machine> Driver<M> {
     pub async fn new(name: Name, machine: M, board: Board, store: Store) -> anyhow::Result<Self> {
         let inbox = board.follow().await?;
         let (give_back, back) = mpsc::unbounded_channel();
-        let way = Way::start(board.clone(), give_back.clone());
+        let mailer = {
+            let back = give_back.clone();
+            // Nobody is left to tell once the driver is gone.
+            Mailer::start(board.clone(), move |written| drop(back.send(written.map(Back::Sent))))
+        };
         let losses = board.losses();
         Ok(Self {
             name,
@@ -154,7 +153,7 @@ impl<M: Machine> Driver<M> {
             losses,
             store,
             faults: Faults::default(),
-            way,
+            mailer,
             back,
             give_back,
             wake: Some(now()),
@@ -274,7 +273,7 @@ impl<M: Machine> Driver<M> {
     async fn carry_out(&mut self, effects: Effects) -> anyhow::Result<Vec<Event>> {
         self.store.commit(&self.name, effects.store).await?;
         for outgoing in effects.send {
-            self.way.send(outgoing)?;
+            self.mailer.send(outgoing)?;
         }
         for address in effects.read {
             self.read(address);
@@ -330,7 +329,7 @@ impl<M: Machine> Driver<M> {
     /// # Errors
     /// If the board refuses it for good.
     pub async fn flush(&mut self) -> anyhow::Result<()> {
-        self.way.flush().await
+        self.mailer.flush().await
     }
 }
 
@@ -355,109 +354,4 @@ impl Driver<Hospital> {
 fn cores() -> &'static Semaphore {
     static CORES: OnceLock<Semaphore> = OnceLock::new();
     CORES.get_or_init(|| Semaphore::new(std::thread::available_parallelism().map_or(2, Into::into)))
-}
-
-/// The way to the board: messages go in order, with a bounded window of them under way.
-pub struct Way {
-    queue: mpsc::UnboundedSender<Posted>,
-}
-
-enum Posted {
-    Message(Outgoing),
-    /// Says when everything before it is on the board.
-    Flush(tokio::sync::oneshot::Sender<()>),
-}
-
-impl Way {
-    fn start(board: Board, back: mpsc::UnboundedSender<anyhow::Result<Back>>) -> Self {
-        let (queue, posted) = mpsc::unbounded_channel();
-        tokio::spawn(post_all(board, posted, back));
-        Self { queue }
-    }
-
-    /// A way for who drives no machine: an error of it shows at the next flush, and nothing is reported.
-    pub fn alone(board: Board) -> Self {
-        Self::start(board, mpsc::unbounded_channel().0)
-    }
-
-    /// Puts a message into the queue.
-    ///
-    /// # Errors
-    /// If the board refused an earlier one for good.
-    pub fn send(&self, outgoing: Outgoing) -> anyhow::Result<()> {
-        self.queue.send(Posted::Message(outgoing)).map_err(|_| anyhow::anyhow!("the way to the board is closed"))
-    }
-
-    /// Waits until everything that was sent is on the board.
-    ///
-    /// # Errors
-    /// If the board refuses it for good.
-    pub async fn flush(&self) -> anyhow::Result<()> {
-        let (done, answer) = tokio::sync::oneshot::channel();
-        self.queue.send(Posted::Flush(done)).map_err(|_| anyhow::anyhow!("the way to the board is closed"))?;
-        answer.await.context("the board refused a message")
-    }
-}
-
-async fn post_all(
-    board: Board,
-    mut posted: mpsc::UnboundedReceiver<Posted>,
-    back: mpsc::UnboundedSender<anyhow::Result<Back>>,
-) {
-    let board = Arc::new(board);
-    let mut on_their_way = FuturesUnordered::new();
-    let (mut bytes, mut open) = (0, true);
-    loop {
-        let room = on_their_way.is_empty() || (bytes < WINDOW_BYTES && on_their_way.len() < WINDOW_MESSAGES);
-        tokio::select! {
-            Some((size, written)) = on_their_way.next(), if !on_their_way.is_empty() => {
-                bytes -= size;
-                if report(written, &back).is_err() {
-                    return;
-                }
-            }
-            next = posted.recv(), if room && open => match next {
-                Some(Posted::Message(outgoing)) => {
-                    bytes += outgoing.payload.len();
-                    on_their_way.push(write(board.clone(), outgoing));
-                }
-                Some(Posted::Flush(done)) => {
-                    while let Some((size, written)) = on_their_way.next().await {
-                        bytes -= size;
-                        if report(written, &back).is_err() {
-                            return;
-                        }
-                    }
-                    let _ = done.send(());
-                }
-                None => open = false,
-            },
-            else => return,
-        }
-    }
-}
-
-type Written = (usize, anyhow::Result<Option<Address>>);
-
-async fn write(board: Arc<Board>, outgoing: Outgoing) -> Written {
-    let Outgoing { address, payload, report } = outgoing;
-    let size = payload.len();
-    let written = board.publish(&address, payload).await;
-    let written = written.with_context(|| format!("{} could not be written to the board", address.kind));
-    (size, written.map(|_| report.then_some(address)))
-}
-
-/// Tells the driver what it waits for; an error ends the way to the board.
-fn report(
-    written: anyhow::Result<Option<Address>>,
-    back: &mpsc::UnboundedSender<anyhow::Result<Back>>,
-) -> Result<(), ()> {
-    match written {
-        Ok(None) => Ok(()),
-        Ok(Some(address)) => back.send(Ok(Back::Sent(address))).map_err(drop),
-        Err(error) => {
-            let _ = back.send(Err(error));
-            Err(())
-        }
-    }
 }

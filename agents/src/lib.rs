@@ -31,6 +31,7 @@ mod input;
 mod labels;
 mod life;
 mod lock;
+mod mailer;
 mod offers;
 mod profile;
 mod prompt;

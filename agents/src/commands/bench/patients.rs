@@ -16,8 +16,9 @@ use super::{data, plain};
 use crate::cli::BenchRole;
 use crate::commands::server::me;
 use crate::connect::{self, connect};
-use crate::driver::{Driver, Machine, Way};
+use crate::driver::{Driver, Machine};
 use crate::home::Home;
+use crate::mailer::Mailer;
 use crate::store::Store;
 
 /// A patient that may stop in the middle of its uploads, and whose bytes are counted.
@@ -127,7 +128,7 @@ struct Agent {
     setting: Arc<Setting>,
     index: usize,
     driver: Driver<Uploader>,
-    way: Way,
+    mailer: Mailer,
     /// What it sends in the next plain round.
     upload: Vec<Outgoing>,
     /// The last round that is over.
@@ -148,10 +149,10 @@ impl Agent {
         let whole = index < setting.staying();
         let fate = if whole { Fate::Whole } else { Fate::Cut { single: setting.chunks.count() == 1 } };
         let board = connect(home, way, &credentials).await?;
-        let way = Way::alone(board.clone());
+        let mailer = Mailer::alone(board.clone());
         let driver =
             Driver::new(name, Uploader { patient, fate, setting: setting.clone(), bytes: 0 }, board, store).await?;
-        Ok(Self { setting: setting.clone(), index, driver, way, upload: Vec::new(), over: RoundNo::SETUP })
+        Ok(Self { setting: setting.clone(), index, driver, mailer, upload: Vec::new(), over: RoundNo::SETUP })
     }
 
     async fn serve(mut self, mut tasks: mpsc::UnboundedReceiver<Task>) -> anyhow::Result<()> {
@@ -184,9 +185,9 @@ impl Agent {
             Order::LoadPlain(round) => self.upload = plain::upload(&self.setting, self.index, round),
             Order::SendPlain => {
                 for outgoing in self.upload.drain(..) {
-                    self.way.send(outgoing)?;
+                    self.mailer.send(outgoing)?;
                 }
-                self.way.flush().await?;
+                self.mailer.flush().await?;
             }
             Order::LoadSecure(round) => self.offer(round).await?,
             Order::Forget(round) => return self.forget(round).await,

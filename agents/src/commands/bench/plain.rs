@@ -11,7 +11,7 @@ use protocol::{Address, Chunks, Kind, MessageName, Name, Outgoing, RoundNo, Sess
 
 use super::data;
 use super::setting::Setting;
-use crate::driver::Way;
+use crate::mailer::Mailer;
 
 /// Whose subjects plain rounds use: no session's.
 pub const SESSION: SessionTag = SessionTag(*b"plain rounds ...");
@@ -61,7 +61,7 @@ pub struct Adder {
     index: usize,
     board: Board,
     inbox: Inbox,
-    way: Way,
+    mailer: Mailer,
     sum: Sum,
 }
 
@@ -104,9 +104,9 @@ impl Adder {
     /// # Errors
     /// If the broker forbids it.
     pub async fn new(setting: Setting, index: usize, board: Board) -> anyhow::Result<Self> {
-        let (inbox, way) = (board.follow().await?, Way::alone(board.clone()));
+        let (inbox, mailer) = (board.follow().await?, Mailer::alone(board.clone()));
         let sum = Sum::new(0, std::iter::empty(), &setting.plain);
-        Ok(Self { setting, index, board, inbox, way, sum })
+        Ok(Self { setting, index, board, inbox, mailer, sum })
     }
 
     /// Adds, round after round.
@@ -159,7 +159,7 @@ impl Adder {
         for (chunk, sum) in &self.sum.chunks {
             let payload: Vec<u8> = sum.iter().flat_map(|value| value.to_le_bytes()).collect();
             let address = address(self.sum.round, me, &self.setting.receiver, *chunk);
-            self.way.send(Outgoing { address, payload: payload.into(), report: false })?;
+            self.mailer.send(Outgoing { address, payload: payload.into(), report: false })?;
         }
         Ok(())
     }
