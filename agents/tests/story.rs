@@ -174,6 +174,7 @@ fn up_answers_six_hundred_with_these_fields_and_no_others() {
         "quorum",
         "confirmations",
         "cohort_root",
+        "checked",
         "elapsed_ms",
     ];
     expected.sort_unstable();
@@ -181,6 +182,7 @@ fn up_answers_six_hundred_with_these_fields_and_no_others() {
     let fixed = serde_json::json!({
         "outcome": "opened", "round": 1, "fields": ["value"], "sum": [600], "cohort": 3, "invited": 3, "committee": 3,
         "threshold": 1, "quorum": 3, "confirmations": 3,
+        "checked": { "chunks": 1, "masked_sum": 1, "mask_sums": 1, "caught": [] },
     });
     for (key, value) in fixed.as_object().unwrap() {
         assert_eq!(&answer[key], value, "{key}");
