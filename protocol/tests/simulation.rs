@@ -4,7 +4,7 @@
 use protocol::simulation::{Case, Counts};
 
 /// How many seeds are played: optimized, what a minute allows.
-const SEEDS: u64 = if cfg!(debug_assertions) { 100 } else { 2000 };
+const SEEDS: u64 = if cfg!(debug_assertions) { 100 } else { 400 };
 
 /// Promises 1 (same or apart, once), 2 (one opening) and 4 (never a wrong number, and an answer once faults stop), over
 /// crashes at any step, lost, late and repeated messages, old disks, other clocks and a broker that forgets.

@@ -20,8 +20,9 @@ const MOST_STEPS: u64 = 200_000;
 /// The most messages that may be under way.
 const MOST_UNDER_WAY: usize = 20_000;
 
-/// The most bytes that a party may store for each coordinate of one vector, and for everything else.
-const MOST_STORED: (usize, usize) = (64, 256 * 1024);
+/// The most bytes that a party may store for each coordinate of each patient, and for everything else: a server that lost its
+/// store keeps what comes to it as early, a vector of each patient and round.
+const MOST_STORED: (usize, usize) = (40, 256 * 1024);
 
 /// How many steps lie between two looks at the stores.
 const LOOK: u64 = 64;
@@ -273,7 +274,8 @@ impl<'a> Play<'a> {
     }
 
     fn look_at_stores(&mut self) {
-        let most = MOST_STORED.0 * self.shape.dimension as usize + MOST_STORED.1;
+        let coordinates = self.shape.dimension as usize * usize::from(self.shape.patients);
+        let most = MOST_STORED.0 * coordinates + MOST_STORED.1;
         for who in self.cast.everybody() {
             let Some(store) = self.net.store(who) else { continue };
             let stored = store.iter().map(|(key, value)| key.len() + value.len()).sum();
