@@ -7,9 +7,8 @@ use serde_bytes::ByteBuf;
 
 use super::{Member, MemberDesk, Stage, release};
 use crate::desk::{Stop, rule};
-use crate::id::{Digest, Kind, To};
+use crate::id::{Digest, Kind};
 use crate::job::Job;
-use crate::kdf;
 use crate::message::{Check, CheckSum};
 use crate::ring::Lanes;
 use crate::session::{Rules, sum_info};
@@ -114,21 +113,13 @@ impl Member {
         desk: &mut MemberDesk<'_>,
     ) {
         let Some(round) = &self.round else { return };
-        let digests: Vec<Digest> = pieces.iter().map(|piece| kdf::chunk_digest(piece)).collect();
-        let to = To::One(rules.hospital.name.clone());
-        let pen = round.pen(rules, desk.me);
-        let sum = CheckSum { encapsulation: ByteBuf::from(encapsulation), pieces: digests.clone() };
-        let signed = pen.sign(Kind::CheckSum, to.clone(), check, &sum);
         // As many as fit one message ride in it; the others follow as chunks.
         let sizes = pieces.iter().scan(0, |size, piece| {
             *size += piece.len();
             Some(*size)
         });
         let rides = sizes.take_while(|size| *size <= MOST_ATTACHED).count();
-        let attached: Vec<_> = pieces[..rides].iter().map(|piece| serde_bytes::Bytes::new(piece)).collect();
-        desk.out.send.push(pen.post(Kind::CheckSum, &signed, to.clone(), &wire::encode(&attached)));
-        for (digest, piece) in digests.iter().zip(pieces).skip(rides) {
-            desk.out.send.push(pen.chunk(to.clone(), *digest, piece.clone()));
-        }
+        let sum = |pieces| CheckSum { encapsulation: ByteBuf::from(encapsulation), pieces };
+        round.send_sealed((Kind::CheckSum, check), sum, pieces, rides, rules, desk);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_bytes::ByteBuf;
 
 use super::hold::Holdings;
@@ -209,16 +210,32 @@ impl Member {
         desk: &mut MemberDesk<'_>,
     ) {
         let Some(round) = &self.round else { return };
+        // What fits one message rides in it; the pieces of a long sum follow as chunks.
+        let rides = if pieces.len() == 2 { 2 } else { 1 };
+        let sum = |pieces| MaskSum { encapsulation: ByteBuf::from(encapsulation), pieces };
+        round.send_sealed((Kind::MaskSum, open), sum, pieces, rides, rules, desk);
+    }
+}
+
+impl Round {
+    /// Sends what was sealed for the hospital: a message of this kind after `after`, whose body names all pieces, with the
+    /// first `rides` of them attached; the others follow as chunks.
+    pub(super) fn send_sealed<B: Serialize>(
+        &self,
+        (kind, after): (Kind, Digest),
+        body: impl FnOnce(Vec<Digest>) -> B,
+        pieces: &[bytes::Bytes],
+        rides: usize,
+        rules: &Rules,
+        desk: &mut MemberDesk<'_>,
+    ) {
         let digests: Vec<Digest> = pieces.iter().map(|piece| kdf::chunk_digest(piece)).collect();
         let to = To::One(rules.hospital.name.clone());
-        let pen = round.pen(rules, desk.me);
-        let sum = MaskSum { encapsulation: ByteBuf::from(encapsulation), pieces: digests.clone() };
-        let signed = pen.sign(Kind::MaskSum, to.clone(), open, &sum);
-        // What fits one message rides in it; the pieces of a long sum follow as chunks.
-        let attached = if pieces.len() == 2 { pieces } else { &pieces[..1] };
-        let attachment = wire::encode(&attached.iter().map(|piece| serde_bytes::Bytes::new(piece)).collect::<Vec<_>>());
-        desk.out.send.push(pen.post(Kind::MaskSum, &signed, to.clone(), &attachment));
-        for (digest, piece) in digests.iter().zip(pieces).skip(attached.len()) {
+        let pen = self.pen(rules, desk.me);
+        let signed = pen.sign(kind, to.clone(), after, &body(digests.clone()));
+        let attached: Vec<_> = pieces.iter().take(rides).map(|piece| serde_bytes::Bytes::new(piece)).collect();
+        desk.out.send.push(pen.post(kind, &signed, to.clone(), &wire::encode(&attached)));
+        for (digest, piece) in digests.iter().zip(pieces).skip(rides) {
             desk.out.send.push(pen.chunk(to.clone(), *digest, piece.clone()));
         }
     }
