@@ -146,8 +146,17 @@ impl Broker {
         let (child, notices) = spawn(command(binary), &files)?;
         let endpoint = Endpoint { host: reachable(&settings.host), port: 0 };
         let mut broker = Self { child, notices, endpoint, files, settings, study: study.clone(), consumers };
-        broker.endpoint.port = broker.within(START, Self::until_ready).await?;
-        Ok(broker)
+        match broker.within(START, Self::until_ready).await {
+            Ok(port) => {
+                broker.endpoint.port = port;
+                Ok(broker)
+            }
+            Err(error) => {
+                // Whoever reads the error finds nothing running any more.
+                broker.stop().await.ok();
+                Err(error)
+            }
+        }
     }
 
     /// Where it listens, from this machine.
