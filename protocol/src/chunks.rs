@@ -1,6 +1,6 @@
 //! How a vector is cut into chunks (PROTOCOL.md, *Sharing*).
 
-use crate::ring::Ring;
+use vectors::Ring;
 
 /// The most bytes in a chunk's words: 512 KiB.
 pub const CHUNK_BYTES: usize = 512 * 1024;

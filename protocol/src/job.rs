@@ -5,16 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use vectors::{Lanes, Ring, StreamKey};
 use zeroize::Zeroizing;
 
 use crate::answer::Answering;
 use crate::chunks::Chunks;
 use crate::id::Digest;
 use crate::kdf;
-use crate::mask;
-use crate::ring::{Lanes, Ring};
 use crate::seal::{SealError, SealKey, SealSecret, SumOpener, SumSealer};
-use crate::secret::{Root, Seed, StreamKey};
+use crate::secret::{Root, Seed};
 use crate::task::{Question, Record, SecretVector};
 use crate::wire;
 
@@ -272,7 +271,7 @@ fn mask_vector(question: &Question, record: &Record, chunks: &Chunks, seeds: Vec
     for chunk in 0..chunks.count() {
         let start = chunks.start(chunk);
         let values = vector.range(start as usize..start as usize + chunks.len(chunk))?;
-        let bytes = Bytes::from(mask::mask_values(&keys, chunks.ring(), start, &values).ok()?);
+        let bytes = Bytes::from(vectors::mask_values(&keys, chunks.ring(), start, &values).ok()?);
         digests.push(kdf::chunk_digest(&bytes));
         packed.push(bytes);
     }
@@ -290,8 +289,8 @@ fn fold(at: usize, mut sum: Lanes, ring: Ring, add: &[Bytes], subtract: &[Bytes]
 }
 
 fn expand(chunk: u32, chunks: &Chunks, mut sum: Lanes, add: &[StreamKey], subtract: &[StreamKey]) -> Outcome {
-    mask::add_masks(add, chunks.ring(), chunks.start(chunk), &mut sum);
-    mask::sub_masks(subtract, chunks.ring(), chunks.start(chunk), &mut sum);
+    vectors::add_masks(add, chunks.ring(), chunks.start(chunk), &mut sum);
+    vectors::sub_masks(subtract, chunks.ring(), chunks.start(chunk), &mut sum);
     Outcome::Expanded { chunk, sum }
 }
 

@@ -120,10 +120,7 @@ mod hospital;
 mod id;
 mod job;
 mod kdf;
-mod keystream;
-mod lane;
 mod mail;
-mod mask;
 mod member;
 mod outbox;
 mod patient;
@@ -131,21 +128,16 @@ mod places;
 mod plan;
 mod records;
 mod reopen;
-mod ring;
 mod seal;
 mod secret;
+mod seed;
 mod server;
 mod session;
 mod shards;
 mod sharing;
-#[cfg(target_arch = "x86_64")]
-mod shuffle;
 mod step;
 mod task;
-#[cfg(target_arch = "x86_64")]
-mod vaes;
 mod wire;
-mod words;
 
 pub use caretaker::{Caretaker, Purge};
 pub use chunks::{CHUNK_BYTES, ChunkError, Chunks, VECTOR_BYTES};
@@ -156,16 +148,17 @@ pub use hospital::{Hospital, SessionInfo};
 pub use id::*;
 pub use job::*;
 pub use kdf::chunk_digest;
-pub use mask::*;
 pub use patient::{OfferError, Patient, StoreError};
 pub use places::Places;
 pub use plan::{Ask, Audit, AuditError, MOST_PATIENTS, MOST_SERVERS, Plan, Settings};
 pub use records::Records;
-pub use ring::*;
 pub use seal::*;
 pub use secret::*;
 pub use server::Server;
 pub use sharing::*;
 pub use step::*;
 pub use task::*;
+pub use vectors::{
+    Lanes, Ring, RingError, ShapeError, StreamKey, add_mask, add_masks, mask_values, sub_mask, sub_masks,
+};
 pub use wire::*;

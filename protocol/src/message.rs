@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
+use vectors::Ring;
 
 use crate::decimal::Scale;
 use crate::id::{Chain, Digest, MessageName, Name, Place, RoundNo, SessionId, Snapshot};
 use crate::kdf;
 use crate::places::Places;
-use crate::ring::Ring;
 use crate::seal::SealKey;
 use crate::sharing::Sharing;
 use crate::task::Question;

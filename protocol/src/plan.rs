@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use vectors::Ring;
 
 use crate::decimal::Scale;
 use crate::error::PlanError;
 use crate::id::{Name, Snapshot, Time};
-use crate::ring::Ring;
 use crate::session::SECONDS;
 use crate::sharing::{Sharing, default_min_cohort};
 use crate::task::Question;

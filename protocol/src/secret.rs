@@ -1,46 +1,8 @@
 //! Secrets of 32 bytes: boxed, wiped on drop, silent when printed (PROTOCOL.md, *Trust*).
 //!
-//! A box means that a move leaves no copy behind. None of them is `Clone` or serialises: a copy is
-//! made by name, with `duplicate`, and bytes come out by name, with `expose`.
+//! None of them is `Clone` or serialises: a copy is made by name, with `duplicate`.
 
-use std::fmt;
-
-use zeroize::{Zeroize, ZeroizeOnDrop};
-
-macro_rules! secret {
-    ($(#[$doc:meta])* $visibility:vis $name:ident) => {
-        $(#[$doc])*
-        $visibility struct $name(Box<[u8; 32]>);
-
-        impl $name {
-            /// Takes 32 bytes in; the copy on the stack is wiped.
-            $visibility fn new(mut bytes: [u8; 32]) -> Self {
-                let secret = Self(Box::new(bytes));
-                bytes.zeroize();
-                secret
-            }
-
-            /// The bytes themselves: only for storing or sealing them, never for a log or an error.
-            $visibility fn expose(&self) -> &[u8; 32] {
-                &self.0
-            }
-        }
-
-        impl Drop for $name {
-            fn drop(&mut self) {
-                self.0.zeroize();
-            }
-        }
-
-        impl ZeroizeOnDrop for $name {}
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(concat!(stringify!($name), "(..)"))
-            }
-        }
-    };
-}
+use vectors::secret;
 
 macro_rules! duplicate {
     ($($name:ident),+) => {$(
@@ -71,10 +33,6 @@ secret! {
     pub ChainKey
 }
 secret! {
-    /// The AES-256 key that a seed expands under.
-    pub StreamKey
-}
-secret! {
     /// What a seal key pair is derived from: the private half of a [`SealKey`](crate::seal::SealKey).
     pub SealSecret
 }
@@ -83,7 +41,7 @@ secret! {
     pub(crate) SumKey
 }
 
-duplicate!(Seed, Root, SessionRandomness, ChainKey, StreamKey, SealSecret);
+duplicate!(Seed, Root, SessionRandomness, ChainKey, SealSecret);
 
 #[cfg(test)]
 mod tests {
@@ -95,7 +53,6 @@ mod tests {
         assert_eq!(format!("{:#?}", Some(Root::new([7; 32]))).replace(char::is_whitespace, ""), "Some(Root(..),)");
         assert_eq!(format!("{:?}", SessionRandomness::new([7; 32])), "SessionRandomness(..)");
         assert_eq!(format!("{:?}", ChainKey::new([7; 32])), "ChainKey(..)");
-        assert_eq!(format!("{:?}", StreamKey::new([7; 32])), "StreamKey(..)");
         assert_eq!(format!("{:?}", SealSecret::new([7; 32])), "SealSecret(..)");
     }
 

@@ -40,7 +40,7 @@ impl Shard {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::ring::Ring;
+    use vectors::Ring;
 
     #[test]
     fn every_chunk_has_one_server() {

@@ -229,7 +229,7 @@ impl Open {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::ring::Ring;
+    use vectors::Ring;
 
     fn drawn(audit: Audit, d: u64, root: u8, cohort: u8) -> Vec<u32> {
         let chunks = Chunks::new(Ring::new(64).unwrap(), d).unwrap();

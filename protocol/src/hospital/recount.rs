@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use vectors::Lanes;
 
 use super::names::Names;
 use super::{HospitalDesk, Ticket, Work};
@@ -13,7 +14,6 @@ use crate::error::AbortReason;
 use crate::id::{Address, Digest, Kind, MessageName, Name, Place, RoundNo, SessionId, To};
 use crate::job::Job;
 use crate::message::{Share, ShareCore};
-use crate::ring::Lanes;
 use crate::session::{Asked, Fixed, Joined, Rules};
 use crate::shards::Shard;
 use crate::wire::Frame;

@@ -267,7 +267,7 @@ mod tests {
 
     use super::*;
     use crate::kdf::chunk_digest;
-    use crate::ring::Ring;
+    use vectors::Ring;
 
     /// Over two chunks of which the first is drawn.
     fn vouch(committee: u8, threshold: u8) -> Vouch {

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_bytes::ByteBuf;
+use vectors::Lanes;
 
 use super::{Member, MemberDesk, Stage, release};
 use crate::desk::{Stop, rule};
 use crate::id::{Digest, Kind};
 use crate::job::Job;
 use crate::message::{Check, CheckSum};
-use crate::ring::Lanes;
 use crate::session::{Rules, sum_info};
 use crate::wire::{self, Frame};
 

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use vectors::StreamKey;
+
 use super::{Member, MemberDesk, Place, Stage, release};
 use crate::desk::{Stop, rule};
 use crate::error::Wrong;
 use crate::id::{Digest, Kind, Time, To};
 use crate::message::{Held, MOST_HELD, Share, ShareCore};
 use crate::seal::{self, BoxContext};
-use crate::secret::{ChainKey, Seed, StreamKey};
+use crate::secret::{ChainKey, Seed};
 use crate::session::{Asked, Rules};
 use crate::wire::{self, Frame};
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_bytes::ByteBuf;
+use vectors::Lanes;
 
 use super::hold::Holdings;
 use super::total::Total;
@@ -15,10 +16,9 @@ use crate::kdf;
 use crate::message::{MaskSum, Open};
 use crate::patient::Ticket as PatientTicket;
 use crate::places::Places;
-use crate::ring::Lanes;
-use crate::secret::StreamKey;
 use crate::session::{Asked, Rules, read_confirms, sum_info};
 use crate::wire::{self, Frame};
+use vectors::StreamKey;
 
 /// What a job of a member's was for.
 #[derive(Clone, Debug)]

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use vectors::Lanes;
+
 use crate::chunks::Chunks;
 use crate::id::Place;
 use crate::job::Job;
 use crate::places::Places;
-use crate::ring::Lanes;
-use crate::secret::StreamKey;
+use vectors::StreamKey;
 
 /// One chunk of a sum: at rest, or lent to a job.
 #[derive(Debug)]

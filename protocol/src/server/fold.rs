@@ -1,11 +1,11 @@
 //! The sum of the masked vectors, chunk by chunk: bytes are added as they arrive and not kept.
 
 use bytes::Bytes;
+use vectors::Lanes;
 
 use crate::chunks::Chunks;
 use crate::id::{Address, Place};
 use crate::job::Job;
-use crate::ring::Lanes;
 use crate::shards::Shard;
 
 /// Where one chunk of one patient stands.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use vectors::Lanes;
 
 use super::fold::{Change, Part, Sum};
 use crate::chunks::Chunks;
@@ -12,7 +13,6 @@ use crate::error::Wrong;
 use crate::id::{Address, Digest, MessageName, Place};
 use crate::job::Job;
 use crate::places::{Counted, Places};
-use crate::ring::Lanes;
 use crate::shards::Shard;
 
 /// A patient whose Share is here.
@@ -207,7 +207,7 @@ mod tests {
     use crate::id::{Kind, RoundNo, To};
     use crate::job::Outcome;
     use crate::kdf::chunk_digest;
-    use crate::ring::Ring;
+    use vectors::Ring;
 
     const D: usize = 4;
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use vectors::Lanes;
 
 use super::gather::{Found, Gather};
 use super::joining::{Past, Running};
@@ -17,7 +18,6 @@ use crate::outbox::Settled;
 use crate::places::Places;
 use crate::records::session_key;
 use crate::reopen::OpenRound;
-use crate::ring::Lanes;
 use crate::secret::Root;
 use crate::session::{Asked, Fixed, Lineup, Rules, place_of};
 use crate::shards::Shard;

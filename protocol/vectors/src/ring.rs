@@ -206,7 +206,7 @@ impl Lanes {
     }
 
     /// Appends the ring elements as signed values.
-    pub(crate) fn append_i64(&self, ring: Ring, values: &mut Vec<i64>) {
+    pub fn append_i64(&self, ring: Ring, values: &mut Vec<i64>) {
         let unused = 64 - u32::from(ring.bits());
         each!(self, v => values.extend(v.iter().map(|&lane| ((lane.wide() << unused) as i64) >> unused)));
     }
