@@ -4,22 +4,20 @@
 //! every cohort it confirmed over the same snapshot, and releases mask sums for that cohort only.
 
 mod check;
+mod confirms;
 mod hold;
 mod release;
 mod total;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use crate::chains::{Chain, StoredChain};
 use crate::desk::{Desk, Me, Pen, Stop, rule};
 use crate::error::Wrong;
-use crate::id::{Digest, Kind, Place, RoundNo, SessionId, Snapshot, To};
+use crate::id::{Kind, Place, RoundNo, SessionId, To};
 use crate::merkle;
 use crate::message::{Confirm, Key, Refuse, cohort_leaf};
 use crate::patient::Ticket as PatientTicket;
-use crate::places::Places;
 use crate::records::{Records, session_key};
 use crate::seal::{self, SealSecret};
 use crate::secret::Root;
@@ -27,6 +25,7 @@ use crate::session::{Asked, Fixed, Joined, Lineup, Pieces, Rules, place_of, read
 use crate::step::Event;
 use crate::wire::{self, Frame};
 use check::Vouching;
+use confirms::{Confirms, Proposal};
 use hold::Holdings;
 use release::Releases;
 pub(crate) use release::Ticket;
@@ -36,18 +35,6 @@ pub(crate) use release::Ticket;
 enum Listing {
     Partial(Pieces),
     Whole(Vec<Joined>),
-}
-
-/// A cohort that this member confirmed: it never confirms another one for that round.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Confirmed {
-    round: RoundNo,
-    snapshot: Snapshot,
-    places: Places,
-    cohort: Digest,
-    /// Forward only: once a mask sum was sealed for release.
-    released: bool,
 }
 
 /// One member's part in one session.
@@ -64,7 +51,7 @@ pub(crate) struct Member {
     /// Whose chains came since all were last stored: each has a record of its own, as storing all for every Key would
     /// take time that grows with the square of their number.
     single: Vec<Place>,
-    confirmed: Vec<Confirmed>,
+    confirms: Confirms,
     /// Whether a Cohort came: with the end of its round the private half goes, confirmed or not.
     had_cohort: bool,
     round: Option<Round>,
@@ -101,7 +88,7 @@ impl Member {
             listing: Listing::Partial(Pieces::default()),
             chains: BTreeMap::new(),
             single: Vec::new(),
-            confirmed: Vec::new(),
+            confirms: Confirms::default(),
             had_cohort: false,
             round: None,
         }
@@ -177,7 +164,7 @@ impl Member {
     fn current(&mut self, frame: &Frame) -> Result<&mut Round, Stop> {
         let number = frame.envelope.round;
         let newest = self.round.as_ref().map(|round| round.asked.round);
-        let newest = newest.max(self.confirmed.last().map(|confirmed| confirmed.round));
+        let newest = newest.max(self.confirms.newest());
         match &mut self.round {
             Some(round) if round.asked.round == number => Ok(round),
             _ if newest >= Some(number) => Err(Stop::Useless("a message of an old round")),
@@ -189,7 +176,6 @@ impl Member {
         let lineup = self.lineup.clone();
         let round = self.current(frame)?;
         let fixed = Fixed::read(frame, &lineup, round.asked.digest)?;
-        let (number, digest) = (round.asked.round, fixed.digest);
         if let Stage::Confirmed(confirmed) = &round.stage {
             let same = confirmed.digest == fixed.digest;
             return Err(if same { Stop::Useless("confirmed already") } else { Stop::Fault(Wrong::Equivocation) });
@@ -198,10 +184,6 @@ impl Member {
             return Err(Stop::Useless("the round is over"));
         }
         self.had_cohort = true;
-        if self.confirmed_in(number).is_some_and(|confirmed| confirmed.cohort != digest) {
-            // It was confirmed before a restart: no other cohort of this round ever is.
-            return Err(Stop::Fault(Wrong::Equivocation));
-        }
         match self.objection(&fixed, rules)? {
             Some(refuse) => self.refuse(&fixed, refuse, rules, desk),
             None => self.confirm(fixed, rules, desk),
@@ -212,6 +194,8 @@ impl Member {
     /// Which rule forbids to confirm, if one does (PROTOCOL.md, *Confirm*).
     fn objection(&self, fixed: &Fixed, rules: &Rules) -> Result<Option<Refuse>, Stop> {
         let round = self.round.as_ref().ok_or(Stop::Early)?;
+        let proposal = Proposal::new(&round.asked, fixed);
+        self.confirms.once(proposal).map_err(Stop::Fault)?;
         if fixed.cohort.places.len() < rules.announce.min_cohort.max(self.min_cohort) {
             return Ok(Some(Refuse::BelowMinimum));
         }
@@ -224,21 +208,7 @@ impl Member {
         if merkle::root(&leaves) != fixed.cohort.root {
             return Ok(Some(Refuse::NotHeld));
         }
-        let begin = &round.asked.begin;
-        for earlier in self.confirmed.iter().filter(|earlier| earlier.round != round.asked.round) {
-            if begin.same_as == Some(earlier.round) && earlier.places != fixed.cohort.places {
-                return Ok(Some(Refuse::NotSame { round: earlier.round }));
-            }
-            if earlier.snapshot == begin.snapshot && !earlier.places.same_or_apart(&fixed.cohort.places) {
-                return Ok(Some(Refuse::Overlap { round: earlier.round }));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The cohort that this member confirmed in round `number`, before a restart too.
-    fn confirmed_in(&self, number: RoundNo) -> Option<&Confirmed> {
-        self.confirmed.iter().find(|confirmed| confirmed.round == number)
+        Ok(self.confirms.clash(proposal))
     }
 
     fn refuse(&mut self, fixed: &Fixed, refuse: Refuse, rules: &Rules, desk: &mut MemberDesk<'_>) {
@@ -252,15 +222,7 @@ impl Member {
 
     fn confirm(&mut self, fixed: Fixed, rules: &Rules, desk: &mut MemberDesk<'_>) {
         let Some(round) = &mut self.round else { return };
-        if self.confirmed.iter().all(|confirmed| confirmed.round != round.asked.round) {
-            self.confirmed.push(Confirmed {
-                round: round.asked.round,
-                snapshot: round.asked.begin.snapshot.clone(),
-                places: fixed.cohort.places.clone(),
-                cohort: fixed.digest,
-                released: false,
-            });
-        }
+        self.confirms.add(Proposal::new(&round.asked, &fixed));
         let to = To::One(rules.hospital.name.clone());
         let message = round.pen(rules, desk.me).write(Kind::Confirm, to, fixed.digest, &Confirm());
         desk.out.send.push(message);
@@ -312,7 +274,7 @@ impl Member {
     }
 
     fn save_confirmed(&self, rules: &Rules, desk: &mut MemberDesk<'_>) {
-        desk.out.put(session_key(rules.session, "confirmed"), wire::encode(&self.confirmed));
+        desk.out.put(session_key(rules.session, "confirmed"), wire::encode(&self.confirms));
     }
 
     /// The member as its store has it; a store without the list is a drop: such a party is no member any more.
@@ -331,9 +293,9 @@ impl Member {
                 single.push(place);
             }
         }
-        let confirmed = match bytes("confirmed") {
+        let confirms = match bytes("confirmed") {
             Some(bytes) => wire::decode(bytes, "confirmed").ok()?,
-            None => Vec::new(),
+            None => Confirms::default(),
         };
         Some(Self {
             seat,
@@ -343,7 +305,7 @@ impl Member {
             listing: Listing::Whole(joined),
             chains: chains.iter().map(|(place, chain)| (*place, Chain::from(chain))).collect(),
             single,
-            confirmed,
+            confirms,
             had_cohort: false,
             round: None,
         })

@@ -195,9 +195,7 @@ impl Member {
     }
 
     pub(super) fn mark_released(&mut self, cohort: Digest, rules: &Rules, desk: &mut MemberDesk<'_>) {
-        if let Some(confirmed) = self.confirmed.iter_mut().find(|confirmed| confirmed.cohort == cohort) {
-            confirmed.released = true;
-        }
+        self.confirms.release(cohort);
         self.save_confirmed(rules, desk);
     }
 
