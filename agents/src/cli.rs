@@ -92,6 +92,13 @@ pub enum Command {
     ExecTied(ExecTiedArgs),
 }
 
+impl Command {
+    /// Whether its process holds keys or values of a study: those of a bench and of a simulation are nobody's.
+    pub fn holds_keys(&self) -> bool {
+        !matches!(self, Self::Simulate(_) | Self::Bench(_) | Self::BenchRole(_) | Self::ExecTied(_))
+    }
+}
+
 /// What the hospital may be asked.
 #[derive(Debug, Subcommand)]
 pub enum HospitalCommand {

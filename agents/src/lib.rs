@@ -33,6 +33,7 @@ mod life;
 mod lock;
 mod mailer;
 mod offers;
+mod process;
 mod profile;
 mod prompt;
 mod report;
@@ -92,16 +93,9 @@ fn misused(mut error: clap::Error, json: bool) -> i32 {
 
 fn run(cli: cli::Cli) -> anyhow::Result<()> {
     certs::install_provider()?;
-    raise_file_limit();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(commands::run(cli))
-}
-
-/// Hundreds of patients in one process need more than the usual 1,024 files.
-fn raise_file_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::debug!(%error, "the limit on open files stays as it is");
+    process::raise_file_limit();
+    if cli.command.holds_keys() {
+        process::keep_to_itself();
     }
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(commands::run(cli))
 }

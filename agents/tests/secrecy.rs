@@ -347,3 +347,13 @@ fn after_the_last_answer_no_store_holds_a_key_of_the_session() {
         }
     }
 }
+
+#[test]
+fn a_party_that_crashes_leaves_no_core_dump() {
+    let (home, broker) = Home::with_broker();
+    for party in [broker, home.server(), home.patient("alice", "100")] {
+        // Soft and hard: nobody raises it again.
+        let limit = party.limit("Max core file size");
+        assert_eq!(limit.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{limit}");
+    }
+}

@@ -1,5 +1,6 @@
 //! A home, and `ward` over it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -164,6 +165,17 @@ impl Home {
         while let Some(process) = self.processes().into_iter().find(|process| process.command_line.contains(text)) {
             assert!(process.ends_within(PATIENCE), "left running: {}", process.command_line);
         }
+    }
+
+    /// The ports from which connections to this home's broker are open: one that was lost and made again has another.
+    pub fn connections(&self) -> BTreeSet<u16> {
+        let broker = self.endpoint().port;
+        let port = |address: &str| u16::from_str_radix(address.split(':').nth(1).unwrap(), 16).unwrap();
+        let table = fs::read_to_string("/proc/net/tcp").unwrap();
+        let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+        // 01 is an open one.
+        let ours = rows.filter(|row| port(row[2]) == broker && row[3] == "01");
+        ours.map(|row| port(row[1])).collect()
     }
 
     /// No process of this home is left, at once.

@@ -1,6 +1,5 @@
 //! A process of Ward's that a test has started.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
@@ -89,11 +88,10 @@ impl Party {
         )
     }
 
-    /// Its open sockets: a connection that was lost and made again is another one.
-    pub fn sockets(&self) -> BTreeSet<String> {
-        let open = fs::read_dir(format!("/proc/{}/fd", self.pid().as_raw_nonzero())).unwrap();
-        let targets = open.filter_map(|entry| Some(fs::read_link(entry.unwrap().path()).ok()?.display().to_string()));
-        targets.filter(|target| target.starts_with("socket:")).collect()
+    /// The system's limits on it, as `/proc` shows them: the line that begins with `name`.
+    pub fn limit(&self, name: &str) -> String {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", self.pid().as_raw_nonzero())).unwrap();
+        limits.lines().find(|line| line.starts_with(name)).unwrap().to_owned()
     }
 
     /// Sends a signal to it alone.
