@@ -1,8 +1,12 @@
 //! The hospital: opens sessions, asks questions and reconstructs the answers.
 
+mod advice;
 mod checks;
+mod ending;
+mod jobs;
 mod listed;
 mod names;
+mod open;
 mod recount;
 mod round;
 mod session;

@@ -1,27 +1,26 @@
 //! One session of the hospital: from its Announce to the list of who joined, then question by question.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use super::open::{Begun, Open};
 use super::round::{Last, Round};
 use super::{HospitalDesk, SessionInfo, Ticket};
 use crate::desk::{Me, Pen, Stop, identify, rule};
-use crate::error::{AbortReason, PlanError, Wrong, list};
-use crate::id::{Address, Dates, Digest, Kind, Name, Place, Role, RoundNo, SessionId, Snapshot, Time, To};
+use crate::error::{AbortReason, PlanError, Wrong};
+use crate::id::{Address, Dates, Digest, Kind, Name, Role, RoundNo, SessionId, Time, To};
 use crate::job::Outcome;
 use crate::kdf;
-use crate::message::{Abort, Announce, Begin, Decline, PayloadHeader, PayloadKey, Refuse};
+use crate::message::{Abort, Announce, Begin, PayloadHeader, PayloadKey, Refuse};
 use crate::outbox::Settled;
 use crate::patient::{payload_commitment, payload_info};
-use crate::places::Places;
 use crate::plan::{Ask, Plan};
 use crate::records::{Records, session_key};
 use crate::seal::{SealError, SealKey, SealSecret, SumSealer};
 use crate::secret::{Root, SessionRandomness};
-use crate::session::{Asked, Joined, Lineup, Pieces, Rules, read_list};
+use crate::session::{Asked, Lineup, Pieces, Rules, read_list};
 use crate::step::Event;
 use crate::wire::{self, Frame, Signed};
 
@@ -33,38 +32,6 @@ enum Stage {
     Listing(Box<Lineup>, Pieces),
     /// It is known who joined.
     Open(Box<Open>),
-}
-
-/// A session in which questions can be asked.
-#[derive(Debug)]
-pub(super) struct Open {
-    pub(super) lineup: Lineup,
-    pub(super) joined: Vec<Joined>,
-    pub(super) past: Vec<Past>,
-    /// Rounds that were asked and of which no Cohort came yet: it may still come, also after their end.
-    pub(super) begun: Vec<Begun>,
-    pub(super) last: RoundNo,
-    pub(super) round: Option<Round>,
-    /// The last word was said: the session is over.
-    pub(super) ended: bool,
-}
-
-/// A round whose Cohort was sent: members may have confirmed it, whatever became of it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Past {
-    pub(super) round: RoundNo,
-    pub(super) snapshot: Snapshot,
-    pub(super) places: Places,
-}
-
-/// A round that was asked.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Begun {
-    pub(super) round: RoundNo,
-    pub(super) begin: Digest,
-    pub(super) snapshot: Snapshot,
 }
 
 /// One session of the hospital.
@@ -489,76 +456,5 @@ impl Session {
             rules,
         };
         Some((id, session))
-    }
-}
-
-impl Open {
-    /// Stores which rounds were, and their cohorts.
-    pub(super) fn save(&self, session: SessionId, desk: &mut HospitalDesk<'_>) {
-        desk.out.put(session_key(session, "rounds"), wire::encode(&(self.last, &self.past, &self.begun)));
-    }
-
-    /// The name at `place`.
-    fn name(&self, place: Place) -> Option<Name> {
-        self.joined.get(place.0 as usize).map(|one| one.name().clone())
-    }
-
-    /// Who declined and what would pass, in words.
-    pub(super) fn explain(&self, declined: &[(Place, Decline)], snapshot: &Snapshot) -> String {
-        let mut once: BTreeMap<SessionId, Vec<Name>> = BTreeMap::new();
-        let mut policy = Vec::new();
-        for (place, decline) in declined {
-            match decline {
-                Decline::Once(session) => once.entry(*session).or_default().extend(self.name(*place)),
-                Decline::Policy => policy.extend(self.name(*place)),
-            }
-        }
-        let mut words = Vec::new();
-        for (session, names) in &once {
-            let short = session.short();
-            words.push(format!(
-                "snapshot `{snapshot}` of {} belongs to session {short}: a snapshot goes into one session only. Ask there \
-                 again (--session {short}), or ask for the next snapshot once they offer one (--snapshot)",
-                first_of(names)
-            ));
-        }
-        if !policy.is_empty() {
-            words.push(format!(
-                "{} declined by their own policy: no data under snapshot `{snapshot}`, or a question that their schema or \
-                 policy does not allow; their own agents say which",
-                first_of(&policy)
-            ));
-        }
-        words.join(". ")
-    }
-
-    /// Who said nothing and what would help, in words.
-    pub(super) fn explain_silence(&self, missing: &[Place], silent: &[u8]) -> String {
-        let missing: Vec<Name> = missing.iter().filter_map(|place| self.name(*place)).collect();
-        let seats = silent.iter().filter_map(|seat| self.lineup.seats.get(usize::from(*seat)));
-        let silent: Vec<Name> =
-            seats.map(|seat| seat.identity.name.clone()).filter(|name| !missing.contains(name)).collect();
-        let mut words = Vec::new();
-        if !missing.is_empty() {
-            words.push(format!("no share came in time from {}", first_of(&missing)));
-        }
-        if !silent.is_empty() {
-            words.push(format!("nothing was held in time by {}", first_of(&silent)));
-        }
-        if !words.is_empty() {
-            words.push("start who is missing and ask again".into());
-        }
-        words.join("; ")
-    }
-}
-
-/// The first few names, and how many more there are.
-fn first_of(names: &[Name]) -> String {
-    const MOST: usize = 8;
-    match names.len().checked_sub(MOST) {
-        None | Some(0) => list(names),
-        Some(more) => {
-            format!("{} and {more} more", names[..MOST].iter().map(Name::as_str).collect::<Vec<_>>().join(", "))
-        }
     }
 }
