@@ -170,7 +170,7 @@ impl Open {
         if !vouch.arrived(frame.envelope.after, seat, incoming) {
             return Err(Stop::Useless("a CheckSum that was not asked for, is known, or of another shape"));
         }
-        round.named(&pieces, attached, rules, desk);
+        round.named(&frame.envelope.from, &pieces, attached, rules, desk);
         round.open_answers(lineup, rules, desk);
         Ok(())
     }

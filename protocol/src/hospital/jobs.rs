@@ -11,17 +11,17 @@ use crate::step::Event;
 
 impl Open {
     pub(super) fn done(&mut self, ticket: Ticket, outcome: Outcome, rules: &Rules, desk: &mut HospitalDesk<'_>) {
-        let Ok(round) = self.current(ticket.round) else { return };
+        if self.current(ticket.round).is_err() {
+            return;
+        }
+        let Ok((round, lineup)) = self.parts() else { return };
         match (ticket.work, outcome) {
-            (Work::Identify, Outcome::Identified { bytes, digest }) => {
+            (Work::Identify { from }, Outcome::Identified { bytes, digest }) => {
                 if !round.take_piece(digest, &bytes) {
-                    // Each member and server may be one sum ahead of the messages that name its pieces.
-                    let senders = usize::from(rules.announce.sharing.committee()) + rules.announce.servers.len();
-                    round.masked.keep(digest, bytes, senders * round.asked.chunks.count() as usize);
+                    let room = round.room(&from, lineup);
+                    round.loose.keep(from, digest, bytes, room);
                 }
-                if let Ok((round, lineup)) = self.parts() {
-                    round.open_answers(lineup, rules, desk);
-                }
+                round.open_answers(lineup, rules, desk);
                 self.add_up(rules, desk);
             }
             (Work::Unseal { check }, Outcome::Unsealed(sums)) => self.unsealed(check, Some(sums), rules, desk),

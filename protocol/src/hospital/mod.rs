@@ -5,6 +5,7 @@ mod checks;
 mod ending;
 mod jobs;
 mod listed;
+mod loose;
 mod names;
 mod open;
 mod recount;
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use crate::desk::{self, Desk, Jobs, Me, Stop};
 use crate::early;
 use crate::error::PlanError;
-use crate::id::{Address, Digest, Kind, RoundNo, SessionId, Time};
+use crate::id::{Address, Digest, Kind, Name, RoundNo, SessionId, Time};
 use crate::mail::Mail;
 use crate::plan::{Ask, Plan};
 use crate::records::Records;
@@ -38,8 +39,8 @@ pub(crate) struct Ticket {
 
 #[derive(Debug)]
 enum Work {
-    /// Which chunk is this?
-    Identify,
+    /// Which piece of a sum is this that came from there?
+    Identify { from: Name },
     /// Which chunk is this that was read from the board, of whom in the cohort?
     Read { at: usize, chunk: u32 },
     /// Adding up a chunk again.

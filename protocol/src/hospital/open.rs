@@ -207,12 +207,13 @@ impl Open {
         if frame.envelope.after != fixed.digest || sum.chunks.len() != shard.count(&round.asked.chunks) {
             return Err(rule("a MaskedSum of another cohort or shape"));
         }
-        if !round.masked.expect(server, sum.chunks) {
+        if !round.masked.expect(server, &sum.chunks) {
             return Err(Stop::Fault(Wrong::Equivocation));
         }
+        round.named(&frame.envelope.from, &sum.chunks, Vec::new(), rules, desk);
         if shard.rides(&round.asked.chunks) {
             let bytes = frame.attachment.clone();
-            round.identify(bytes, rules.session, desk);
+            round.identify(&frame.envelope.from, bytes, rules.session, desk);
         } else if let Some(recount) = &mut round.recount {
             recount.take_names(server, &frame.attachment)?;
             self.add_up(rules, desk);
@@ -261,7 +262,7 @@ impl Open {
         if !opening.sums.arrived(frame.envelope.after, seat, incoming) {
             return Err(Stop::Useless("a MaskSum that was not asked for, or is known"));
         }
-        round.named(&digests, attached, rules, desk);
+        round.named(&frame.envelope.from, &digests, attached, rules, desk);
         Ok(())
     }
 
@@ -276,7 +277,7 @@ impl Open {
             return Err(Wrong::NotItsRole.into());
         }
         let round = self.current(address.round)?;
-        round.identify(payload.clone(), session, desk);
+        round.identify(&address.from, payload.clone(), session, desk);
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use serde_bytes::ByteBuf;
 
 use super::checks::Checks;
 use super::listed::Listed;
+use super::loose::Loose;
 use super::open::Open;
 use super::recount::{Lost, Recount};
 use super::sums::{MaskSums, Masked};
@@ -16,7 +17,7 @@ use super::vouch::Vouch;
 use super::{HospitalDesk, Ticket, Work};
 use crate::desk::{Me, Pen, Stop};
 use crate::error::Wrong;
-use crate::id::{Digest, Kind, SessionId, Time, To};
+use crate::id::{Digest, Kind, Name, SessionId, Time, To};
 use crate::job::Job;
 use crate::message::{self, Refuse};
 use crate::plan::Audit;
@@ -25,6 +26,7 @@ use crate::reopen::OpenRound;
 use crate::seal::SealSecret;
 use crate::secret::Root;
 use crate::session::{Asked, Fixed, Lineup, Rules, read_confirm, sum_info};
+use crate::shards::Shard;
 use crate::step::{Checked, Event};
 use crate::wire::{self, Frame, Signed};
 
@@ -98,6 +100,7 @@ pub(super) struct Round {
     /// Until when it waits for more Confirms than q, once q are here.
     pub(super) patience: Option<Time>,
     pub(super) masked: Masked,
+    pub(super) loose: Loose,
     pub(super) listed: Listed,
     /// The Opens that were written, also before a restart: Checks continue the first.
     pub(super) opens: Vec<Signed>,
@@ -125,9 +128,24 @@ impl Round {
         servers: usize,
     ) -> Self {
         let (confirms, refusals, masked) = (BTreeMap::new(), BTreeMap::new(), Masked::new(servers));
-        let (listed, opens, recount, stage) = (Listed::default(), Vec::new(), None, Stage::Asking);
-        let patience = None;
-        Self { asked, root, secret, audit, last, confirms, refusals, patience, masked, listed, opens, recount, stage }
+        let (listed, loose, opens, recount) = (Listed::default(), Loose::default(), Vec::new(), None);
+        let (patience, stage) = (None, Stage::Asking);
+        Self {
+            asked,
+            root,
+            secret,
+            audit,
+            last,
+            confirms,
+            refusals,
+            patience,
+            masked,
+            loose,
+            listed,
+            opens,
+            recount,
+            stage,
+        }
     }
 
     pub(super) fn save(&self, session: SessionId, desk: &mut HospitalDesk<'_>) {
@@ -240,8 +258,9 @@ impl Round {
     }
 
     /// Finds out which piece of a sum this is.
-    pub(super) fn identify(&self, bytes: Bytes, session: SessionId, desk: &mut HospitalDesk<'_>) {
-        desk.run(Ticket { session, round: self.asked.round, work: Work::Identify }, Job::Identify { bytes });
+    pub(super) fn identify(&self, from: &Name, bytes: Bytes, session: SessionId, desk: &mut HospitalDesk<'_>) {
+        let work = Work::Identify { from: from.clone() };
+        desk.run(Ticket { session, round: self.asked.round, work }, Job::Identify { bytes });
     }
 
     /// Takes a piece for every sum that names it: whoever copies another's digests into its own message must not keep the
@@ -254,21 +273,32 @@ impl Round {
         self.vouch().is_some_and(|vouch| vouch.take(digest, bytes)) | taken
     }
 
+    /// How many pieces of a party are kept before it names them: as many as it is asked for.
+    pub(super) fn room(&mut self, from: &Name, lineup: &Lineup) -> usize {
+        let chunks = self.asked.chunks;
+        if let Some(server) = lineup.servers.iter().position(|server| server.name == *from) {
+            return Shard::new(server, lineup.servers.len()).count(&chunks);
+        }
+        let Some(seat) = lineup.seat_of(from) else { return 0 };
+        chunks.count() as usize + 1 + self.vouch().map_or(0, |vouch| vouch.asked_of(seat))
+    }
+
     /// A sum named its pieces: takes those that came before it, and those that are attached to it.
     pub(super) fn named(
         &mut self,
+        from: &Name,
         pieces: &[Digest],
         attached: Vec<ByteBuf>,
         rules: &Rules,
         desk: &mut HospitalDesk<'_>,
     ) {
         for digest in pieces {
-            if let Some(bytes) = self.masked.loose(*digest) {
+            if let Some(bytes) = self.loose.take(from, *digest) {
                 self.take_piece(*digest, &bytes);
             }
         }
         for piece in attached {
-            self.identify(Bytes::from(piece.into_vec()), rules.session, desk);
+            self.identify(from, Bytes::from(piece.into_vec()), rules.session, desk);
         }
     }
 
