@@ -245,11 +245,9 @@ impl Session {
         kdf::derive("ward/1 payload key", self.randomness.expose(), &[])
     }
 
-    /// The server closed joins with too few.
+    /// The server closed joins with too few, or without one of the servers.
     fn on_refused_joins(&mut self, frame: &Frame, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
-        let Refuse::TooFewJoined { joined, marked } = frame.envelope.body()? else {
-            return Err(Stop::Early);
-        };
+        let refuse: Refuse = frame.envelope.body()?;
         // There is no Roster that would show who the server is: its chain comes along, and proves itself.
         let server = identify(desk.me, &wire::decode(&frame.attachment, "certificate chain")?, Dates::At(desk.now))?;
         frame.verify(&server)?;
@@ -258,7 +256,16 @@ impl Session {
             return Err(Wrong::NotItsRole.into());
         }
         let committee = u32::from(self.rules.announce.sharing.committee());
-        let reason = AbortReason::TooFewJoined { joined, marked, needed: self.rules.needed(), committee };
+        let is_other = |name: &Name| self.rules.announce.servers[1..].contains(name);
+        let reason = match refuse {
+            Refuse::TooFewJoined { joined, marked } => {
+                AbortReason::TooFewJoined { joined, marked, needed: self.rules.needed(), committee }
+            }
+            Refuse::ServersMissing { missing } if missing.iter().all(is_other) => {
+                AbortReason::ServersMissing { missing }
+            }
+            _ => return Err(rule("before the Roster a Refuse says who did not join, and nothing else")),
+        };
         self.abort(reason, self.rules.session, RoundNo::SETUP, true, desk);
         Ok(())
     }

@@ -36,7 +36,7 @@ enum Stage {
     },
     /// This is not the first server: it follows the one that is.
     Following(Following),
-    /// Joins closed with too few; the hospital aborts.
+    /// Joins closed with too few, or without one of the servers; the hospital aborts.
     Refused(Refuse),
     /// There is a Roster.
     Running(Box<Running>),
@@ -133,7 +133,7 @@ impl Session {
         match &mut self.stage {
             Stage::Running(running) => Ok((&self.rules, running)),
             Stage::Joining { .. } | Stage::Following(_) => Err(Stop::Early),
-            Stage::Refused(_) => Err(Stop::Useless("too few joined this session")),
+            Stage::Refused(_) => Err(Stop::Useless("too few joined this session, or not every server")),
         }
     }
 
@@ -175,12 +175,14 @@ impl Session {
         Ok(())
     }
 
-    /// Once all who are expected joined, or time is up, and all servers said who they are: makes the Roster of all who
-    /// joined, or tells the hospital that they are too few.
+    /// Once all who are expected joined and all servers said who they are, or time is up: makes the Roster of all who
+    /// joined, or tells the hospital that they are too few, or which servers are missing.
     fn close_joins(&mut self, desk: &mut ServerDesk<'_>) {
         let Stage::Joining { joins, servers, closes, .. } = &mut self.stage else { return };
-        let complete = joins.len() >= self.rules.announce.expect as usize || desk.now >= *closes;
-        if !complete || servers.len() + 1 < self.rules.announce.servers.len() {
+        let others = self.rules.announce.servers[1..].iter();
+        let missing: Vec<Name> = others.filter(|name| !servers.contains_key(*name)).cloned().collect();
+        let complete = joins.len() >= self.rules.announce.expect as usize && missing.is_empty();
+        if !complete && desk.now < *closes {
             return;
         }
         let chains: Vec<Chain> = std::iter::once(&desk.me.chain)
@@ -189,12 +191,15 @@ impl Session {
             .collect();
         servers.keys().for_each(|name| desk.out.forget(join_key(self.rules.session, name)));
         let joined: Vec<Joined> = std::mem::take(joins).into_values().collect();
-        let enough = joined.len() as u32 >= self.rules.needed();
+        let enough = missing.is_empty() && joined.len() as u32 >= self.rules.needed();
         let committee = self.rules.draw(joined.iter()).filter(|_| enough);
         let committee: Option<Vec<Signed>> =
             committee.map(|seats| seats.iter().map(|seat| seat.signed.clone()).collect());
         let marked = joined.iter().filter(|one| self.rules.may_sit(&one.identity)).count() as u32;
-        let refuse = Refuse::TooFewJoined { joined: joined.len() as u32, marked };
+        let refuse = match missing.is_empty() {
+            true => Refuse::TooFewJoined { joined: joined.len() as u32, marked },
+            false => Refuse::ServersMissing { missing },
+        };
         joined.iter().for_each(|one| desk.out.forget(join_key(self.rules.session, one.name())));
         let running = committee.and_then(|committee| self.found(joined, committee, chains, desk).ok());
         self.stage = match running {
@@ -355,7 +360,6 @@ impl Session {
     pub(super) fn keep_time(&mut self, desk: &mut ServerDesk<'_>) {
         desk.out.wake_at(self.rules.not_after());
         match &mut self.stage {
-            // Time may be up while another server is not here yet: then its Join closes them.
             Stage::Joining { closes, .. } if desk.now >= *closes => self.close_joins(desk),
             Stage::Joining { closes, .. } => desk.out.wake_at(*closes),
             Stage::Running(running) => running.keep_time(&self.rules, desk),
