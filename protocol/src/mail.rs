@@ -62,9 +62,10 @@ impl Mail {
         self.outbox.again(out);
     }
 
-    /// Notes that this machine takes no part in a session; while it runs it will not look at it again.
-    pub(crate) fn ignore(&mut self, session: SessionId) {
+    /// Notes that this machine takes no part in a session, whatever its policy is after a restart.
+    pub(crate) fn ignore(&mut self, session: SessionId, out: &mut Effects) {
         self.over.insert(session);
+        out.put(over_key(session), Vec::new());
     }
 
     /// Notes that a session ended.

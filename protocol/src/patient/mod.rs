@@ -161,12 +161,12 @@ impl Patient {
             }
             let rules = Rules::read(&frame, desk.me, Dates::At(desk.now))?;
             if rules.is_over(desk.now) {
-                self.mail.ignore(frame.digest);
+                self.mail.ignore(frame.digest, desk.out);
                 return Err(Stop::Useless("the session is over"));
             }
             match Session::join(rules, &frame, &self.policy, &mut desk) {
                 Some(session) => drop(self.sessions.insert(frame.digest, session)),
-                None => self.mail.ignore(frame.digest),
+                None => self.mail.ignore(frame.digest, desk.out),
             }
             return Ok(());
         }
