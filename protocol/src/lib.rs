@@ -140,6 +140,7 @@ mod shards;
 mod sharing;
 #[cfg(target_arch = "x86_64")]
 mod shuffle;
+mod slot;
 mod step;
 mod task;
 #[cfg(target_arch = "x86_64")]
