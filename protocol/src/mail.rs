@@ -43,7 +43,7 @@ impl Mail {
 
     /// Whether a session that a subject calls so is over.
     pub(crate) fn is_tag_over(&self, session: SessionTag) -> bool {
-        self.over.iter().any(|id| session == (*id).into())
+        is_one_of(&self.over, session)
     }
 
     /// The sessions that are over.
@@ -84,7 +84,11 @@ impl Mail {
                 self.early.settle(*session, *round, out);
             }
         }
-        let over = &self.over;
-        self.outbox.keep(out, |session| over.iter().any(|id| session == (*id).into()));
+        self.outbox.keep(out, |session| is_one_of(&self.over, session));
     }
+}
+
+/// Whether a subject means one of these sessions by this tag.
+fn is_one_of(sessions: &BTreeSet<SessionId>, tag: SessionTag) -> bool {
+    sessions.iter().any(|id| tag == (*id).into())
 }
