@@ -122,6 +122,7 @@ mod job;
 mod kdf;
 mod keystream;
 mod lane;
+mod machine;
 mod mail;
 mod mask;
 mod member;

@@ -13,11 +13,12 @@ use crate::error::{AbortReason, PlanError, Wrong};
 use crate::id::{Address, Dates, Digest, Kind, Name, Role, RoundNo, SessionId, Time, To};
 use crate::job::Outcome;
 use crate::kdf;
+use crate::machine;
 use crate::message::{Abort, Announce, Begin, PayloadHeader, PayloadKey, Refuse};
 use crate::outbox::Settled;
 use crate::patient::{payload_commitment, payload_info};
 use crate::plan::{Ask, Plan};
-use crate::records::{Records, session_key};
+use crate::records::{Records, StoredSecret, session_key};
 use crate::seal::{SealError, SealKey, SealSecret, SumSealer};
 use crate::secret::{Root, SessionRandomness};
 use crate::session::{Asked, Lineup, Pieces, Rules, read_list};
@@ -54,14 +55,7 @@ pub(super) struct Session {
 struct Stored {
     announce: Signed,
     announced: Time,
-    #[serde(with = "serde_bytes")]
-    randomness: [u8; 32],
-}
-
-impl Drop for Stored {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.randomness);
-    }
+    randomness: StoredSecret,
 }
 
 /// The hospital's seal key for a session, from its randomness.
@@ -374,13 +368,6 @@ impl Session {
         }
     }
 
-    pub(super) fn keep_time(&mut self, desk: &mut HospitalDesk<'_>) {
-        desk.out.wake_at(self.rules.not_after());
-        if let Stage::Open(open) = &mut self.stage {
-            open.keep_time(&self.rules, desk);
-        }
-    }
-
     /// The round that is open, where it asks this.
     pub(super) fn asking(&self, ask: &Ask) -> Option<RoundNo> {
         let Stage::Open(open) = &self.stage else { return None };
@@ -397,22 +384,10 @@ impl Session {
         matches!(&self.stage, Stage::Open(open) if open.round.is_some())
     }
 
-    pub(super) fn is_over(&self, now: Time) -> bool {
-        self.ended || self.rules.is_over(now) || matches!(&self.stage, Stage::Open(open) if open.ended)
-    }
-
-    pub(super) fn wipe(&self, desk: &mut HospitalDesk<'_>) {
-        for what in ["state", "roster", "list", "rounds", "round"] {
-            desk.out.forget(session_key(self.rules.session, what));
-        }
-        if let Stage::Listing(_, pieces) = &self.stage {
-            pieces.wipe(self.rules.session, desk.out);
-        }
-    }
-
     fn save(&self, desk: &mut HospitalDesk<'_>) {
         let announce = self.announce.clone();
-        let stored = Stored { announce, announced: self.announced, randomness: *self.randomness.expose() };
+        let stored =
+            Stored { announce, announced: self.announced, randomness: StoredSecret(*self.randomness.expose()) };
         desk.out.put(session_key(self.id(), "state"), wire::encode(&stored));
     }
 
@@ -426,7 +401,7 @@ impl Session {
         let stored: Stored = wire::decode(value, "session").ok()?;
         let rules = Rules::read(&stored.announce.open().ok()?, me, Dates::Checked).ok()?;
         let id = rules.session;
-        let randomness = SessionRandomness::new(stored.randomness);
+        let randomness = SessionRandomness::new(stored.randomness.0);
         let secret = Arc::new(seal_secret(&randomness));
         let bytes = |what: &str| store.get(&session_key(id, what));
         let lineup = match bytes("roster") {
@@ -463,5 +438,27 @@ impl Session {
             rules,
         };
         Some((id, session))
+    }
+}
+
+impl machine::Session<Ticket> for Session {
+    fn keep_time(&mut self, desk: &mut HospitalDesk<'_>) {
+        desk.out.wake_at(self.rules.not_after());
+        if let Stage::Open(open) = &mut self.stage {
+            open.keep_time(&self.rules, desk);
+        }
+    }
+
+    fn is_over(&self, now: Time) -> bool {
+        self.ended || self.rules.is_over(now) || matches!(&self.stage, Stage::Open(open) if open.ended)
+    }
+
+    fn wipe(&mut self, desk: &mut HospitalDesk<'_>) {
+        for what in ["state", "roster", "list", "rounds", "round"] {
+            desk.out.forget(session_key(self.rules.session, what));
+        }
+        if let Stage::Listing(_, pieces) = &self.stage {
+            pieces.wipe(self.rules.session, desk.out);
+        }
     }
 }

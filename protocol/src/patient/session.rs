@@ -12,6 +12,7 @@ use crate::desk::{Desk, Me, Pen, Stop, identify, rule};
 use crate::error::{AbortReason, Wrong};
 use crate::id::{Address, Dates, Digest, Identity, Kind, Place, Role, RoundNo, SessionId, Time, To};
 use crate::job::Outcome;
+use crate::machine;
 use crate::member::Member;
 use crate::merkle;
 use crate::message::{Abort, Announce, Join, Key, PayloadKey, PlaceProof, Receipt};
@@ -428,33 +429,6 @@ impl Session {
         }
     }
 
-    pub(super) fn keep_time(&mut self, desk: &mut Desk<'_, Ticket>) {
-        if let Some(member) = &mut self.member {
-            member.keep_time(&self.rules, desk);
-        }
-        desk.out.wake_at(self.rules.not_after());
-        let Some(round) = &self.round else { return };
-        if desk.now >= round.asked.ends() {
-            self.close_round(desk);
-        } else {
-            desk.out.wake_at(round.asked.ends());
-        }
-    }
-
-    pub(super) fn is_over(&self, now: Time) -> bool {
-        self.ended || self.rules.is_over(now)
-    }
-
-    /// Forgets all that the store has of this session but receipts.
-    pub(super) fn wipe(&mut self, desk: &mut Desk<'_, Ticket>) {
-        if let Some(member) = &mut self.member {
-            member.forget_single(self.rules.session, desk);
-        }
-        for what in ["state", "randomness", "chains", "round", "payload", "list", "seal", "holdings", "confirmed"] {
-            desk.out.forget(self.key(what));
-        }
-    }
-
     fn lineup(&self) -> Option<&Lineup> {
         match &self.stage {
             Stage::Joined => None,
@@ -529,6 +503,35 @@ impl Session {
             restored.reopen(stored)?;
         }
         Some((session, restored))
+    }
+}
+
+impl machine::Session<Ticket> for Session {
+    fn keep_time(&mut self, desk: &mut Desk<'_, Ticket>) {
+        if let Some(member) = &mut self.member {
+            member.keep_time(&self.rules, desk);
+        }
+        desk.out.wake_at(self.rules.not_after());
+        let Some(round) = &self.round else { return };
+        if desk.now >= round.asked.ends() {
+            self.close_round(desk);
+        } else {
+            desk.out.wake_at(round.asked.ends());
+        }
+    }
+
+    fn is_over(&self, now: Time) -> bool {
+        self.ended || self.rules.is_over(now)
+    }
+
+    /// Forgets all that the store has of this session but receipts.
+    fn wipe(&mut self, desk: &mut Desk<'_, Ticket>) {
+        if let Some(member) = &mut self.member {
+            member.forget_single(self.rules.session, desk);
+        }
+        for what in ["state", "randomness", "chains", "round", "payload", "list", "seal", "holdings", "confirmed"] {
+            desk.out.forget(self.key(what));
+        }
     }
 }
 
