@@ -64,7 +64,7 @@ pub enum AbortReason {
     },
     /// Not every server of the session joined before joins closed.
     #[error(
-        "{} did not join the session in time: start what is missing (`ward server`), or ask with fewer --servers",
+        "{} did not join the session in time: start what is missing (`ward server --name NAME`) and ask again",
         list(missing)
     )]
     ServersMissing {

@@ -280,7 +280,8 @@ impl Round {
             return Shard::new(server, lineup.servers.len()).count(&chunks);
         }
         let Some(seat) = lineup.seat_of(from) else { return 0 };
-        chunks.count() as usize + 1 + self.vouch().map_or(0, |vouch| vouch.asked_of(seat))
+        let sums = self.opens.len().max(1) * (chunks.count() as usize + 1);
+        sums + self.vouch().map_or(0, |vouch| vouch.asked_of(seat))
     }
 
     /// A sum named its pieces: takes those that came before it, and those that are attached to it.

@@ -242,6 +242,9 @@ impl Session {
     /// The server closed joins with too few, or without one of the servers.
     fn on_refused_joins(&mut self, frame: &Frame, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
         let refuse: Refuse = frame.envelope.body()?;
+        if !matches!(refuse, Refuse::TooFewJoined { .. } | Refuse::ServersMissing { .. }) {
+            return Err(Stop::Early);
+        }
         // There is no Roster that would show who the server is: its chain comes along, and proves itself.
         let server = identify(desk.me, &wire::decode(&frame.attachment, "certificate chain")?, Dates::At(desk.now))?;
         frame.verify(&server)?;
@@ -258,7 +261,7 @@ impl Session {
             Refuse::ServersMissing { missing } if missing.iter().all(is_other) => {
                 AbortReason::ServersMissing { missing }
             }
-            _ => return Err(rule("before the Roster a Refuse says who did not join, and nothing else")),
+            _ => return Err(rule("a Refuse for want of servers that the Announce does not name")),
         };
         self.abort(reason, self.rules.session, RoundNo::SETUP, true, desk);
         Ok(())
