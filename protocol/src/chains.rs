@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::RoundNo;
+use crate::records::StoredSecret;
 use crate::secret::ChainKey;
 
 /// A chain at the round that its key is for.
@@ -17,14 +18,7 @@ pub(crate) struct Chain {
 #[serde(deny_unknown_fields)]
 pub(crate) struct StoredChain {
     at: RoundNo,
-    #[serde(with = "serde_bytes")]
-    key: [u8; 32],
-}
-
-impl Drop for StoredChain {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.key);
-    }
+    key: StoredSecret,
 }
 
 impl Chain {
@@ -49,13 +43,13 @@ impl Chain {
 
     /// The chain for a store.
     pub(crate) fn store(&self) -> StoredChain {
-        StoredChain { at: self.at, key: *self.key.expose() }
+        StoredChain { at: self.at, key: StoredSecret(*self.key.expose()) }
     }
 }
 
 impl From<&StoredChain> for Chain {
     fn from(stored: &StoredChain) -> Self {
-        Self { at: stored.at, key: ChainKey::new(stored.key) }
+        Self { at: stored.at, key: ChainKey::new(stored.key.0) }
     }
 }
 

@@ -62,6 +62,15 @@ pub enum AbortReason {
         /// c.
         committee: u32,
     },
+    /// Not every server of the session joined before joins closed.
+    #[error(
+        "{} did not join the session in time: start what is missing (`ward server --name NAME`) and ask again",
+        list(missing)
+    )]
+    ServersMissing {
+        /// Which.
+        missing: Vec<Name>,
+    },
     /// Too few patients shared for a cohort.
     #[error("the cohort takes {needed} patients and {shared} can be in it")]
     TooFewShared {
@@ -151,6 +160,7 @@ impl AbortReason {
     pub fn code(&self) -> &'static str {
         match self {
             AbortReason::TooFewJoined { .. } => "too_few_joined",
+            AbortReason::ServersMissing { .. } => "servers_missing",
             AbortReason::TooFewShared { .. } => "too_few_shared",
             AbortReason::NoCohort => "no_cohort",
             AbortReason::TooFewConfirmed { .. } => "too_few_confirmed",

@@ -43,7 +43,7 @@ impl Mail {
 
     /// Whether a session that a subject calls so is over.
     pub(crate) fn is_tag_over(&self, session: SessionTag) -> bool {
-        self.over.iter().any(|id| session == (*id).into())
+        is_one_of(&self.over, session)
     }
 
     /// The sessions that are over.
@@ -62,9 +62,10 @@ impl Mail {
         self.outbox.again(out);
     }
 
-    /// Notes that this machine takes no part in a session; while it runs it will not look at it again.
-    pub(crate) fn ignore(&mut self, session: SessionId) {
+    /// Notes that this machine takes no part in a session, whatever its policy is after a restart.
+    pub(crate) fn ignore(&mut self, session: SessionId, out: &mut Effects) {
         self.over.insert(session);
+        out.put(over_key(session), Vec::new());
     }
 
     /// Notes that a session ended.
@@ -83,7 +84,11 @@ impl Mail {
                 self.early.settle(*session, *round, out);
             }
         }
-        let over = &self.over;
-        self.outbox.keep(out, |session| over.iter().any(|id| session == (*id).into()));
+        self.outbox.keep(out, |session| is_one_of(&self.over, session));
     }
+}
+
+/// Whether a subject means one of these sessions by this tag.
+fn is_one_of(sessions: &BTreeSet<SessionId>, tag: SessionTag) -> bool {
+    sessions.iter().any(|id| tag == (*id).into())
 }

@@ -25,20 +25,27 @@ use crate::step::{Answer, Effects, Event, Input, Moment};
 use crate::task::{Policy, Record, Schema};
 use crate::wire::digest_certificate;
 
-/// Names parties as a CA would: a chain is the party's name, and it proves what was registered under it.
+/// Names parties as a CA would: a chain is the party's name and how often it was renewed, and it proves what was
+/// registered under it.
 #[derive(Debug, Default)]
-pub struct Registry(Mutex<BTreeMap<Name, Identity>>);
+pub struct Registry(Mutex<BTreeMap<Vec<ByteBuf>, Identity>>);
 
 impl Registry {
     /// Registers `name`; the key is derived from the name.
     pub fn register(self: &Arc<Self>, name: &Name, role: Role) -> Me {
+        self.issue(name, role, 0)
+    }
+
+    /// A certificate that was renewed so many times.
+    fn issue(self: &Arc<Self>, name: &Name, role: Role, renewals: u32) -> Me {
         let signing = SigningKey::from_bytes(&kdf::derive("ward/1 memory key", name.as_str().as_bytes(), &[]));
-        let certificate = digest_certificate(name.as_str().as_bytes());
+        let bytes = format!("{name} {renewals}").into_bytes();
+        let certificate = digest_certificate(&bytes);
         let identity = Identity { name: name.clone(), role, key: signing.verifying_key(), certificate };
+        let chain = Chain(vec![ByteBuf::from(bytes)]);
         if let Ok(mut parties) = self.0.lock() {
-            parties.insert(name.clone(), identity);
+            parties.insert(chain.0.clone(), identity);
         }
-        let chain = Chain(vec![ByteBuf::from(name.as_str().as_bytes().to_vec())]);
         Me { name: name.clone(), role, signing, chain, authority: self.clone() }
     }
 }
@@ -46,11 +53,7 @@ impl Registry {
 impl Authority for Registry {
     fn identify(&self, chain: &Chain, _dates: Dates) -> Result<Identity, String> {
         let parties = self.0.lock().map_err(|_| "the registry is poisoned".to_string())?;
-        let known = match chain.0.as_slice() {
-            [one] => std::str::from_utf8(one).ok().and_then(|name| parties.get(&name.parse::<Name>().ok()?)),
-            _ => None,
-        };
-        known.cloned().ok_or_else(|| "not registered in this study".to_string())
+        parties.get(&chain.0).cloned().ok_or_else(|| "not registered in this study".to_string())
     }
 }
 
@@ -93,6 +96,8 @@ enum Machine {
 /// One party: its machine, its store and how to make it anew.
 struct Party {
     me: Me,
+    /// How often its certificate was renewed.
+    renewals: u32,
     machine: Option<Machine>,
     patient: Option<(Policy, Schema)>,
     store: Records,
@@ -217,6 +222,7 @@ impl Network {
         let (store, jobs) = (BTreeMap::new(), VecDeque::new());
         let party = Party {
             me,
+            renewals: 0,
             machine: Some(machine),
             patient,
             store,
@@ -387,6 +393,14 @@ impl Network {
     pub fn restore_store(&mut self, name: &Name, store: Records) {
         if let Some(party) = self.parties.get_mut(name) {
             party.store = store;
+        }
+    }
+
+    /// Gives a party a new certificate for its key; it has it from its next [`Network::revive`].
+    pub fn renew(&mut self, name: &Name) {
+        if let Some(party) = self.parties.get_mut(name) {
+            party.renewals += 1;
+            party.me = self.registry.issue(name, party.me.role, party.renewals);
         }
     }
 

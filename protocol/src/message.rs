@@ -249,6 +249,11 @@ pub enum Refuse {
         /// How many of them are marked `member` (and candidates).
         marked: u32,
     },
+    /// The first server: other servers did not join until joins closed. Attached: its certificate chain, as above.
+    ServersMissing {
+        /// Which.
+        missing: Vec<Name>,
+    },
     /// The server: too few shared, or not all of the cohort that is asked again.
     TooFewShared {
         /// How many could be in the cohort.

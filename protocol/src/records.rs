@@ -2,12 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use zeroize::Zeroizing;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::id::SessionId;
 
 /// All records of one party, by key; they may hold secrets and are wiped on drop.
 pub type Records = BTreeMap<String, Zeroizing<Vec<u8>>>;
+
+/// A secret as it stands in a record; wiped on drop.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct StoredSecret(#[serde(with = "serde_bytes")] pub(crate) [u8; 32]);
+
+impl Drop for StoredSecret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
 
 /// The keys of a session's own records start with this.
 pub(crate) fn session_key(session: SessionId, what: &str) -> String {

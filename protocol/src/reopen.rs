@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{RoundNo, Time};
+use crate::records::StoredSecret;
 use crate::secret::Root;
 use crate::session::{Asked, Lineup, Rules};
 use crate::wire::Signed;
@@ -14,8 +15,7 @@ use crate::wire::Signed;
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OpenRound {
-    #[serde(with = "serde_bytes")]
-    root: [u8; 32],
+    root: StoredSecret,
     begin: Signed,
     /// When the Begin came: the round's times count from there, also after a restart.
     since: Time,
@@ -23,18 +23,12 @@ pub(crate) struct OpenRound {
 
 impl OpenRound {
     pub(crate) fn new(asked: &Asked, root: &Root) -> Self {
-        Self { root: *root.expose(), begin: asked.signed.clone(), since: asked.since }
+        Self { root: StoredSecret(*root.expose()), begin: asked.signed.clone(), since: asked.since }
     }
 
     /// The round again; `None` where the store does not fit together.
     pub(crate) fn reopen(&self, last: RoundNo, rules: &Rules, lineup: &Lineup) -> Option<(Asked, Root)> {
         let asked = Asked::read(&self.begin.open().ok()?, rules, lineup, last, self.since).ok()?;
-        (asked.round == last).then(|| (asked, Root::new(self.root)))
-    }
-}
-
-impl Drop for OpenRound {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.root);
+        (asked.round == last).then(|| (asked, Root::new(self.root.0)))
     }
 }

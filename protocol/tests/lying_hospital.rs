@@ -240,6 +240,25 @@ fn an_open_twice_is_answered_once() {
     assert_eq!(study.faults(), []);
 }
 
+/// PROTOCOL.md, *Open*: two Opens that ask a member for the same blocks before their sum is made are both answered.
+#[test]
+fn two_opens_for_the_same_blocks_are_both_answered() {
+    let (mut study, cohort, confirms) = confirmed();
+    let mut first = None;
+    study.net.tamper(move |d| match d.address.kind {
+        Kind::Open if first.is_none() => {
+            first = Some(d);
+            vec![]
+        }
+        Kind::Open => vec![first.take().unwrap(), d],
+        _ => vec![d],
+    });
+    send_open(&mut study, cohort, &confirms[..3], vec![(0, vec![1])]);
+    send_open(&mut study, cohort, &confirms[1..], vec![(0, vec![1])]);
+    assert_eq!(study.net.count(Kind::MaskSum), 2);
+    assert_eq!(study.faults(), []);
+}
+
 /// *collect q Confirms, wait, open after a later break-in*: after the round's end nobody releases.
 #[test]
 fn an_open_after_the_rounds_end_releases_nothing() {

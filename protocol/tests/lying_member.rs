@@ -83,3 +83,40 @@ fn copied_pieces_of_a_mask_sum_harm_only_the_copier() {
     assert_eq!(study.end(), study.sum(0..7));
     assert_eq!(study.accused(), [p(copier.into())]);
 }
+
+/// Pieces that are kept until they are named are bounded by sender: a member that sends junk ahead of everybody leaves
+/// the others their room.
+#[test]
+fn a_flood_of_pieces_takes_no_room_from_others() {
+    let mut study = Build::new(7, 5, 1).wide(300_000).start();
+    let sums = [Kind::Chunk, Kind::MaskedSum, Kind::MaskSum];
+    let cut = study.cut(move |d| d.receiver == name("hospital") && sums.contains(&d.address.kind));
+    study.put(|_| {});
+    study.settle();
+    cut.mend();
+    let senders = study.open().1.senders;
+    let flooder = (0..5).find(|seat| senders.iter().all(|(sender, _)| sender != seat)).unwrap();
+    let hand = |study: &mut Study, address: Address, payload| {
+        let receiver = name("hospital");
+        study.net.inject(memory::Delivery { receiver, address, payload, delay: 0 });
+    };
+    let to_hospital = |kind, study: &Study| {
+        let board = study.net.board().iter();
+        let sums = board.filter(|(address, _)| address.kind == kind && address.to.includes(&name("hospital")));
+        sums.map(|(address, payload)| (address.clone(), payload.clone())).collect::<Vec<_>>()
+    };
+    let chunks = to_hospital(Kind::Chunk, &study);
+    assert!(chunks.len() > 2, "a masked sum of two chunks, and two mask sums");
+    for junk in 0..100 {
+        let address = Address { from: p(flooder.into()), name: MessageName([junk; 16]), ..chunks[0].0.clone() };
+        hand(&mut study, address, vec![junk; 100].into());
+    }
+    // The pieces come before the messages that name them.
+    chunks.into_iter().for_each(|(address, payload)| hand(&mut study, address, payload));
+    for kind in [Kind::MaskedSum, Kind::MaskSum] {
+        to_hospital(kind, &study).into_iter().for_each(|(address, payload)| hand(&mut study, address, payload));
+    }
+    study.net.run();
+    assert_eq!(study.end(), study.sum(0..7));
+    assert_eq!(study.net.count(Kind::Open), 5, "nobody else was asked");
+}

@@ -306,3 +306,18 @@ fn a_stopped_round_may_be_asked_again() {
     assert_wiped(&study, &[]);
     assert_eq!(study.faults(), []);
 }
+
+/// What a patient declined it has declined for good: under a policy that would allow it, too, after a restart.
+#[test]
+fn a_declined_session_stays_declined_after_a_restart() {
+    let strict = Policy { min_cohort: 6, ..policy() };
+    let study = Build { policy: strict, ..Build::new(5, 3, 1) }.start();
+    assert_eq!(study.net.count(Kind::Join), 0);
+    let mut board = study.net.board().iter();
+    let (address, payload) = board.find(|(address, _)| address.kind == Kind::Announce).unwrap();
+    let (me, store) = (study.net.me(&p(0)).unwrap().clone(), study.net.store(&p(0)).unwrap());
+    let mut patient = Patient::restore(me, policy(), study.build.schema(), store).unwrap();
+    let announce = Input::Message { address: address.clone(), payload: payload.clone() };
+    let effects = patient.handle(&Moment::new(study.net.now(), [1; 32]), announce);
+    assert!(effects.send.is_empty());
+}

@@ -144,3 +144,26 @@ fn the_mail_of_a_session_that_cannot_be_read_goes_with_it() {
         assert_eq!(mail(&study, &who), 0, "{who}");
     }
 }
+
+/// A certificate that is renewed in set-up changes neither the Join nor the Keys of its patient: whatever was lost until
+/// then, everybody has their place, and what is said again is what was said before.
+#[test]
+fn a_certificate_that_is_renewed_in_set_up_costs_nobody_the_place() {
+    for lost in [Kind::Roster, Kind::Place, Kind::Key] {
+        let mut study = Build { marked: 6, ..Build::new(6, 3, 1) }.parties();
+        let cut = study.cut(move |d| among(d, lost, &[0, 1, 2, 3, 4, 5]));
+        study.announce();
+        study.settle();
+        cut.mend();
+        for i in 0..6 {
+            study.net.kill(&p(i));
+            study.net.renew(&p(i));
+            study.net.revive(&p(i));
+        }
+        study.all().for_each(|i| study.net.redeliver(&p(i)));
+        study.settle();
+        assert_eq!((study.net.count(Kind::Join), study.net.count(Kind::Key)), (6, 18), "{lost:?}");
+        assert_eq!(study.ask(), study.sum(0..6), "{lost:?}");
+        assert_eq!(study.faults(), []);
+    }
+}

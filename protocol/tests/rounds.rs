@@ -336,3 +336,23 @@ fn more_patients_than_expected_join_while_another_server_is_awaited() {
     assert_eq!(study.net.count(Kind::Refuse), 0);
     assert_eq!(study.ask(), study.sum(0..5));
 }
+
+/// A session does not wait for ever for a server that never joins: when joins close it ends, and says which it was.
+#[test]
+fn a_server_that_never_joins_is_named_when_joins_close() {
+    let mut study = Build { servers: 3, ..Build::new(5, 3, 1) }.parties();
+    study.net.kill(&server(2));
+    study.announce();
+    study.put(|_| {});
+    study.net.sleep(29_000);
+    assert_eq!(study.ends(), []);
+    study.net.sleep(2_000);
+    let missing = vec![server(2)];
+    assert_eq!(study.ends(), [End::Aborted(AbortReason::ServersMissing { missing })]);
+    study.net.revive(&server(2));
+    study.settle();
+    assert_eq!(study.faults(), []);
+    for who in (0..5).map(p).chain([server(0), server(1), server(2), name("hospital")]) {
+        assert!(!study.net.store(&who).unwrap().keys().any(|key| key.starts_with("session/")), "{who}");
+    }
+}

@@ -350,7 +350,7 @@ impl Waiting {
     const AGAIN: Duration = Duration::from_secs(10);
 
     fn new() -> Self {
-        Self { what: "the server and for patients to join", next: tokio::time::Instant::now() + Self::FIRST }
+        Self { what: "every server and for patients to join", next: tokio::time::Instant::now() + Self::FIRST }
     }
 
     fn news(&mut self, event: &Event) {

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use serde_bytes::ByteBuf;
 
+use super::open::Open;
 use super::recount::{Lost, Recount};
 use super::round::{Round, Stage};
-use super::session::Open;
 use super::sums::{Incoming, Masked};
 use super::vouch::{Dispute, Vouch};
 use super::{HospitalDesk, Ticket, Work};
@@ -22,7 +22,7 @@ use crate::plan::Audit;
 use crate::secret::Root;
 use crate::session::{Asked, Lineup, Rules, sum_info};
 use crate::step::Event;
-use crate::wire::{self, Frame};
+use crate::wire::{self, Frame, Signed};
 
 /// What became of the checks of one cohort.
 #[derive(Debug)]
@@ -108,11 +108,13 @@ impl Round {
     pub(super) fn ask_holders(&mut self, lineup: &Lineup, rules: &Rules, desk: &mut HospitalDesk<'_>) {
         let confirmed: Vec<u8> = self.confirms.keys().copied().collect();
         let pen = Pen { me: desk.me, session: rules.session, round: self.asked.round, secret: self.root.expose() };
-        let Stage::Opening(opening) = &mut self.stage else { return };
+        let (Stage::Opening(opening), Some(open)) = (&mut self.stage, self.opens.first().map(Signed::digest)) else {
+            return;
+        };
         let Some(vouch) = opening.checks.as_mut().and_then(|checks| checks.vouch.as_mut()) else { return };
         for (seat, check) in vouch.wanted(&confirmed) {
             let to = To::One(lineup.seats[usize::from(seat)].identity.name.clone());
-            let signed = pen.sign(Kind::Check, to.clone(), opening.open, &check);
+            let signed = pen.sign(Kind::Check, to.clone(), open, &check);
             desk.out.send.push(pen.post(Kind::Check, &signed, to, &[]));
             vouch.sent(signed.digest(), seat, check);
         }
@@ -163,20 +165,12 @@ impl Open {
         frame.verify(&lineup.seats[usize::from(seat)].identity)?;
         let CheckSum { encapsulation, pieces } = frame.envelope.body()?;
         let attached: Vec<ByteBuf> = wire::decode(&frame.attachment, "mask sum pieces")?;
-        let loose: Vec<(Digest, Bytes)> =
-            pieces.iter().filter_map(|digest| Some((*digest, round.masked.loose(*digest)?))).collect();
-        let incoming = Incoming::of(encapsulation.into_vec(), pieces);
+        let incoming = Incoming::of(encapsulation.into_vec(), pieces.clone());
         let Some(vouch) = round.vouch() else { return Err(Stop::Useless("nothing was asked to be vouched for")) };
         if !vouch.arrived(frame.envelope.after, seat, incoming) {
             return Err(Stop::Useless("a CheckSum that was not asked for, is known, or of another shape"));
         }
-        for (digest, bytes) in loose {
-            vouch.take(digest, &bytes);
-        }
-        for piece in attached {
-            let ticket = Ticket { session: rules.session, round: round.asked.round, work: Work::Identify };
-            desk.run(ticket, Job::Identify { bytes: Bytes::from(piece.into_vec()) });
-        }
+        round.named(&frame.envelope.from, &pieces, attached, rules, desk);
         round.open_answers(lineup, rules, desk);
         Ok(())
     }

@@ -1,8 +1,13 @@
 //! The hospital: opens sessions, asks questions and reconstructs the answers.
 
+mod advice;
 mod checks;
+mod ending;
+mod jobs;
 mod listed;
+mod loose;
 mod names;
+mod open;
 mod recount;
 mod round;
 mod session;
@@ -14,9 +19,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::desk::{self, Desk, Jobs, Me, Stop};
-use crate::early;
 use crate::error::PlanError;
-use crate::id::{Address, Digest, Kind, RoundNo, SessionId, Time};
+use crate::id::{Address, Digest, Kind, Name, RoundNo, SessionId, Time};
+use crate::job::{JobId, Outcome};
+use crate::machine::{self, Machine};
 use crate::mail::Mail;
 use crate::plan::{Ask, Plan};
 use crate::records::Records;
@@ -34,8 +40,8 @@ pub(crate) struct Ticket {
 
 #[derive(Debug)]
 enum Work {
-    /// Which chunk is this?
-    Identify,
+    /// Which piece of a sum is this that came from there?
+    Identify { from: Name },
     /// Which chunk is this that was read from the board, of whom in the cohort?
     Read { at: usize, chunk: u32 },
     /// Adding up a chunk again.
@@ -171,41 +177,7 @@ impl Hospital {
 
     /// Takes one input; what follows from it is in the effects.
     pub fn handle(&mut self, moment: &Moment, input: Input) -> Effects {
-        let mut out = Effects::default();
-        if self.mail.is_resumed() {
-            self.again(moment, &mut out);
-            self.retry(moment, &mut out);
-        }
-        match input {
-            Input::Message { address, payload } => self.receive(moment, address, payload, &mut out),
-            Input::Reconnected => self.again(moment, &mut out),
-            Input::Done(job, outcome) => {
-                let mut desk = Desk::new(&self.me, moment, &mut self.jobs, &mut out);
-                if let Some(ticket) = desk.jobs.close(job)
-                    && let Some(session) = self.sessions.get_mut(&ticket.session)
-                {
-                    session.done(ticket, outcome, &mut desk);
-                }
-            }
-            Input::Read { address, payload } => {
-                let mut desk = Desk::new(&self.me, moment, &mut self.jobs, &mut out);
-                let mut sessions = self.sessions.values_mut();
-                if let Some(session) = sessions.find(|session| address.session == session.id().into()) {
-                    session.read(&address, payload, &mut desk);
-                }
-            }
-            Input::Tick | Input::Sent(_) => {}
-        }
-        self.keep_time(moment, &mut out);
-        self.mail.keep(&mut out);
-        out
-    }
-
-    /// Writes again what the board may have lost, or never had.
-    fn again(&mut self, moment: &Moment, out: &mut Effects) {
-        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
-        self.sessions.values().for_each(|session| session.again(&mut desk));
-        self.mail.again(out);
+        self.react(moment, input)
     }
 
     /// Whether a round is open. What came since it began is not acknowledged to the board until it is over: a hospital
@@ -213,20 +185,17 @@ impl Hospital {
     pub fn is_in_round(&self) -> bool {
         self.sessions.values().any(Session::is_in_round)
     }
+}
 
-    fn receive(&mut self, moment: &Moment, address: Address, payload: Bytes, out: &mut Effects) {
-        let mut early = std::mem::take(&mut self.mail.early);
-        let take = |address: &Address, payload: &Bytes, out: &mut Effects| self.take(moment, address, payload, out);
-        early::receive((address, payload), &mut early, out, take);
-        self.mail.early = early;
+impl Machine for Hospital {
+    fn mail(&mut self) -> &mut Mail {
+        &mut self.mail
     }
 
-    /// Tries again what was early when this party was stopped.
-    fn retry(&mut self, moment: &Moment, out: &mut Effects) {
-        let mut early = std::mem::take(&mut self.mail.early);
-        let take = |address: &Address, payload: &Bytes, out: &mut Effects| self.take(moment, address, payload, out);
-        early::retry(&mut early, out, take);
-        self.mail.early = early;
+    fn again(&mut self, moment: &Moment, out: &mut Effects) {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        self.sessions.values().for_each(|session| session.again(&mut desk));
+        self.mail.again(out);
     }
 
     fn take(&mut self, moment: &Moment, address: &Address, payload: &Bytes, out: &mut Effects) -> Result<(), Stop> {
@@ -248,20 +217,25 @@ impl Hospital {
         session.take(&frame, &mut desk)
     }
 
-    /// Does what is due, ends what is over and asks to be woken for what is next.
+    fn read(&mut self, moment: &Moment, address: &Address, payload: Option<Bytes>, out: &mut Effects) {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        let mut sessions = self.sessions.values_mut();
+        if let Some(session) = sessions.find(|session| address.session == session.id().into()) {
+            session.read(address, payload, &mut desk);
+        }
+    }
+
+    fn done(&mut self, moment: &Moment, job: JobId, outcome: Outcome, out: &mut Effects) {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        if let Some(ticket) = desk.jobs.close(job)
+            && let Some(session) = self.sessions.get_mut(&ticket.session)
+        {
+            session.done(ticket, outcome, &mut desk);
+        }
+    }
+
     fn keep_time(&mut self, moment: &Moment, out: &mut Effects) {
         let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
-        let mut over = Vec::new();
-        for (id, session) in &mut self.sessions {
-            session.keep_time(&mut desk);
-            if session.is_over(desk.now) {
-                session.wipe(&mut desk);
-                over.push(*id);
-            }
-        }
-        for id in over {
-            self.sessions.remove(&id);
-            self.mail.end(id, desk.out);
-        }
+        machine::keep_time(&mut self.sessions, &mut self.mail, &mut desk);
     }
 }

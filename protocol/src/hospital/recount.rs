@@ -16,6 +16,7 @@ use crate::job::Job;
 use crate::message::{Share, ShareCore};
 use crate::session::{Asked, Fixed, Joined, Rules};
 use crate::shards::Shard;
+use crate::slot::Slot;
 use crate::wire::Frame;
 
 /// The most messages that are read, or read and not yet added: 16 MiB of chunks.
@@ -40,19 +41,15 @@ enum Want {
     Chunk(usize, u32),
 }
 
-/// The sum of one chunk: at rest, with a job that adds so many, or packed.
-#[derive(Debug)]
-enum Slot {
-    Rest(Lanes),
-    Lent(usize),
-    Packed(Bytes, Digest),
-}
-
+/// The sum of one chunk.
 #[derive(Debug)]
 struct Sum {
-    slot: Slot,
-    waiting: Vec<Bytes>,
+    slot: Slot<Bytes>,
+    /// How many a job adds.
+    lent: usize,
     added: usize,
+    /// Its bytes and their digest, once all are in it.
+    packed: Option<(Bytes, Digest)>,
 }
 
 /// The board did not give what this patient shared, or something else.
@@ -123,8 +120,8 @@ impl Recount {
     }
 
     fn begin_sum(&mut self, chunk: u32) {
-        let slot = Slot::Rest(Lanes::zero(self.chunks.ring(), self.chunks.len(chunk)));
-        self.sums.insert(chunk, Sum { slot, waiting: Vec::new(), added: 0 });
+        let slot = Slot::zero(&self.chunks, chunk);
+        self.sums.insert(chunk, Sum { slot, lent: 0, added: 0, packed: None });
     }
 
     /// Takes the names that came with a server's MaskedSum.
@@ -157,14 +154,14 @@ impl Recount {
 
     /// Whether every chunk that was drawn is added.
     pub(super) fn is_done(&self) -> bool {
-        self.sums.values().all(|sum| matches!(sum.slot, Slot::Packed(..)))
+        self.sums.values().all(|sum| sum.packed.is_some())
     }
 
     /// The chunks that are added: their words and digests.
     pub(super) fn added(&self) -> impl Iterator<Item = (u32, &Bytes, Digest)> {
-        self.sums.iter().filter_map(|(chunk, sum)| match &sum.slot {
-            Slot::Packed(bytes, digest) => Some((*chunk, bytes, *digest)),
-            _ => None,
+        self.sums.iter().filter_map(|(chunk, sum)| {
+            let (bytes, digest) = sum.packed.as_ref()?;
+            Some((*chunk, bytes, *digest))
         })
     }
 
@@ -262,7 +259,7 @@ impl Recount {
             return Err(self.lost(Want::Chunk(at, chunk)));
         }
         if let Some(sum) = self.sums.get_mut(&chunk) {
-            sum.waiting.push(bytes);
+            sum.slot.waiting.push(bytes);
         }
         self.add(chunk, desk);
         Ok(())
@@ -272,23 +269,24 @@ impl Recount {
     fn add(&mut self, chunk: u32, desk: &mut HospitalDesk<'_>) {
         let (ring, all) = (self.chunks.ring(), self.sharers.len());
         let Some(sum) = self.sums.get_mut(&chunk) else { return };
-        if !matches!(sum.slot, Slot::Rest(_)) || (sum.waiting.is_empty() && sum.added < all) {
+        let job = if let Some((lanes, add)) = sum.slot.lend() {
+            sum.lent = add.len();
+            Job::Fold { at: chunk as usize, sum: lanes, ring, add, subtract: Vec::new() }
+        } else if sum.added == all
+            && let Some(lanes) = sum.slot.take()
+        {
+            Job::Pack { sums: vec![lanes], ring }
+        } else {
             return;
-        }
-        let add = std::mem::take(&mut sum.waiting);
-        let Slot::Rest(lanes) = std::mem::replace(&mut sum.slot, Slot::Lent(add.len())) else { return };
-        let job = match add.len() {
-            0 => Job::Pack { sums: vec![lanes], ring },
-            _ => Job::Fold { at: chunk as usize, sum: lanes, ring, add, subtract: Vec::new() },
         };
         self.run(Work::Again { chunk }, job, desk);
     }
 
     /// A job brought a chunk's sum back.
     pub(super) fn folded(&mut self, chunk: u32, lanes: Lanes, desk: &mut HospitalDesk<'_>) -> Result<(), Lost> {
-        if let Some(sum) = self.sums.get_mut(&chunk)
-            && let Slot::Lent(count) = std::mem::replace(&mut sum.slot, Slot::Rest(lanes))
-        {
+        if let Some(sum) = self.sums.get_mut(&chunk) {
+            sum.slot.back(lanes);
+            let count = std::mem::take(&mut sum.lent);
             sum.added += count;
             self.busy -= count;
         }
@@ -299,7 +297,7 @@ impl Recount {
     /// A chunk's sum is whole and packed.
     pub(super) fn packed(&mut self, chunk: u32, bytes: Bytes, digest: Digest) {
         if let Some(sum) = self.sums.get_mut(&chunk) {
-            sum.slot = Slot::Packed(bytes, digest);
+            sum.packed = Some((bytes, digest));
         }
     }
 }

@@ -1,27 +1,27 @@
 //! One session of the hospital: from its Announce to the list of who joined, then question by question.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use super::open::{Begun, Open};
 use super::round::{Last, Round};
 use super::{HospitalDesk, SessionInfo, Ticket};
 use crate::desk::{Me, Pen, Stop, identify, rule};
-use crate::error::{AbortReason, PlanError, Wrong, list};
-use crate::id::{Address, Dates, Digest, Kind, Name, Place, Role, RoundNo, SessionId, Snapshot, Time, To};
+use crate::error::{AbortReason, PlanError, Wrong};
+use crate::id::{Address, Dates, Digest, Kind, Name, Role, RoundNo, SessionId, Time, To};
 use crate::job::Outcome;
 use crate::kdf;
-use crate::message::{Abort, Announce, Begin, Decline, PayloadHeader, PayloadKey, Refuse};
+use crate::machine;
+use crate::message::{Abort, Announce, Begin, PayloadHeader, PayloadKey, Refuse};
 use crate::outbox::Settled;
 use crate::patient::{payload_commitment, payload_info};
-use crate::places::Places;
 use crate::plan::{Ask, Plan};
-use crate::records::{Records, session_key};
+use crate::records::{Records, StoredSecret, session_key};
 use crate::seal::{SealError, SealKey, SealSecret, SumSealer};
 use crate::secret::{Root, SessionRandomness};
-use crate::session::{Asked, Joined, Lineup, Pieces, Rules, read_list};
+use crate::session::{Asked, Lineup, Pieces, Rules, read_list};
 use crate::step::Event;
 use crate::wire::{self, Frame, Signed};
 
@@ -33,38 +33,6 @@ enum Stage {
     Listing(Box<Lineup>, Pieces),
     /// It is known who joined.
     Open(Box<Open>),
-}
-
-/// A session in which questions can be asked.
-#[derive(Debug)]
-pub(super) struct Open {
-    pub(super) lineup: Lineup,
-    pub(super) joined: Vec<Joined>,
-    pub(super) past: Vec<Past>,
-    /// Rounds that were asked and of which no Cohort came yet: it may still come, also after their end.
-    pub(super) begun: Vec<Begun>,
-    pub(super) last: RoundNo,
-    pub(super) round: Option<Round>,
-    /// The last word was said: the session is over.
-    pub(super) ended: bool,
-}
-
-/// A round whose Cohort was sent: members may have confirmed it, whatever became of it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Past {
-    pub(super) round: RoundNo,
-    pub(super) snapshot: Snapshot,
-    pub(super) places: Places,
-}
-
-/// A round that was asked.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Begun {
-    pub(super) round: RoundNo,
-    pub(super) begin: Digest,
-    pub(super) snapshot: Snapshot,
 }
 
 /// One session of the hospital.
@@ -87,14 +55,7 @@ pub(super) struct Session {
 struct Stored {
     announce: Signed,
     announced: Time,
-    #[serde(with = "serde_bytes")]
-    randomness: [u8; 32],
-}
-
-impl Drop for Stored {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.randomness);
-    }
+    randomness: StoredSecret,
 }
 
 /// The hospital's seal key for a session, from its randomness.
@@ -278,11 +239,12 @@ impl Session {
         kdf::derive("ward/1 payload key", self.randomness.expose(), &[])
     }
 
-    /// The server closed joins with too few.
+    /// The server closed joins with too few, or without one of the servers.
     fn on_refused_joins(&mut self, frame: &Frame, desk: &mut HospitalDesk<'_>) -> Result<(), Stop> {
-        let Refuse::TooFewJoined { joined, marked } = frame.envelope.body()? else {
+        let refuse: Refuse = frame.envelope.body()?;
+        if !matches!(refuse, Refuse::TooFewJoined { .. } | Refuse::ServersMissing { .. }) {
             return Err(Stop::Early);
-        };
+        }
         // There is no Roster that would show who the server is: its chain comes along, and proves itself.
         let server = identify(desk.me, &wire::decode(&frame.attachment, "certificate chain")?, Dates::At(desk.now))?;
         frame.verify(&server)?;
@@ -291,7 +253,16 @@ impl Session {
             return Err(Wrong::NotItsRole.into());
         }
         let committee = u32::from(self.rules.announce.sharing.committee());
-        let reason = AbortReason::TooFewJoined { joined, marked, needed: self.rules.needed(), committee };
+        let is_other = |name: &Name| self.rules.announce.servers[1..].contains(name);
+        let reason = match refuse {
+            Refuse::TooFewJoined { joined, marked } => {
+                AbortReason::TooFewJoined { joined, marked, needed: self.rules.needed(), committee }
+            }
+            Refuse::ServersMissing { missing } if missing.iter().all(is_other) => {
+                AbortReason::ServersMissing { missing }
+            }
+            _ => return Err(rule("a Refuse for want of servers that the Announce does not name")),
+        };
         self.abort(reason, self.rules.session, RoundNo::SETUP, true, desk);
         Ok(())
     }
@@ -400,13 +371,6 @@ impl Session {
         }
     }
 
-    pub(super) fn keep_time(&mut self, desk: &mut HospitalDesk<'_>) {
-        desk.out.wake_at(self.rules.not_after());
-        if let Stage::Open(open) = &mut self.stage {
-            open.keep_time(&self.rules, desk);
-        }
-    }
-
     /// The round that is open, where it asks this.
     pub(super) fn asking(&self, ask: &Ask) -> Option<RoundNo> {
         let Stage::Open(open) = &self.stage else { return None };
@@ -423,22 +387,10 @@ impl Session {
         matches!(&self.stage, Stage::Open(open) if open.round.is_some())
     }
 
-    pub(super) fn is_over(&self, now: Time) -> bool {
-        self.ended || self.rules.is_over(now) || matches!(&self.stage, Stage::Open(open) if open.ended)
-    }
-
-    pub(super) fn wipe(&self, desk: &mut HospitalDesk<'_>) {
-        for what in ["state", "roster", "list", "rounds", "round"] {
-            desk.out.forget(session_key(self.rules.session, what));
-        }
-        if let Stage::Listing(_, pieces) = &self.stage {
-            pieces.wipe(self.rules.session, desk.out);
-        }
-    }
-
     fn save(&self, desk: &mut HospitalDesk<'_>) {
         let announce = self.announce.clone();
-        let stored = Stored { announce, announced: self.announced, randomness: *self.randomness.expose() };
+        let stored =
+            Stored { announce, announced: self.announced, randomness: StoredSecret(*self.randomness.expose()) };
         desk.out.put(session_key(self.id(), "state"), wire::encode(&stored));
     }
 
@@ -452,7 +404,7 @@ impl Session {
         let stored: Stored = wire::decode(value, "session").ok()?;
         let rules = Rules::read(&stored.announce.open().ok()?, me, Dates::Checked).ok()?;
         let id = rules.session;
-        let randomness = SessionRandomness::new(stored.randomness);
+        let randomness = SessionRandomness::new(stored.randomness.0);
         let secret = Arc::new(seal_secret(&randomness));
         let bytes = |what: &str| store.get(&session_key(id, what));
         let lineup = match bytes("roster") {
@@ -492,73 +444,24 @@ impl Session {
     }
 }
 
-impl Open {
-    /// Stores which rounds were, and their cohorts.
-    pub(super) fn save(&self, session: SessionId, desk: &mut HospitalDesk<'_>) {
-        desk.out.put(session_key(session, "rounds"), wire::encode(&(self.last, &self.past, &self.begun)));
+impl machine::Session<Ticket> for Session {
+    fn keep_time(&mut self, desk: &mut HospitalDesk<'_>) {
+        desk.out.wake_at(self.rules.not_after());
+        if let Stage::Open(open) = &mut self.stage {
+            open.keep_time(&self.rules, desk);
+        }
     }
 
-    /// The name at `place`.
-    fn name(&self, place: Place) -> Option<Name> {
-        self.joined.get(place.0 as usize).map(|one| one.name().clone())
+    fn is_over(&self, now: Time) -> bool {
+        self.ended || self.rules.is_over(now) || matches!(&self.stage, Stage::Open(open) if open.ended)
     }
 
-    /// Who declined and what would pass, in words.
-    pub(super) fn explain(&self, declined: &[(Place, Decline)], snapshot: &Snapshot) -> String {
-        let mut once: BTreeMap<SessionId, Vec<Name>> = BTreeMap::new();
-        let mut policy = Vec::new();
-        for (place, decline) in declined {
-            match decline {
-                Decline::Once(session) => once.entry(*session).or_default().extend(self.name(*place)),
-                Decline::Policy => policy.extend(self.name(*place)),
-            }
+    fn wipe(&mut self, desk: &mut HospitalDesk<'_>) {
+        for what in ["state", "roster", "list", "rounds", "round"] {
+            desk.out.forget(session_key(self.rules.session, what));
         }
-        let mut words = Vec::new();
-        for (session, names) in &once {
-            let short = session.short();
-            words.push(format!(
-                "snapshot `{snapshot}` of {} belongs to session {short}: a snapshot goes into one session only. Ask there \
-                 again (--session {short}), or ask for the next snapshot once they offer one (--snapshot)",
-                first_of(names)
-            ));
-        }
-        if !policy.is_empty() {
-            words.push(format!(
-                "{} declined by their own policy: no data under snapshot `{snapshot}`, or a question that their schema or \
-                 policy does not allow; their own agents say which",
-                first_of(&policy)
-            ));
-        }
-        words.join(". ")
-    }
-
-    /// Who said nothing and what would help, in words.
-    pub(super) fn explain_silence(&self, missing: &[Place], silent: &[u8]) -> String {
-        let missing: Vec<Name> = missing.iter().filter_map(|place| self.name(*place)).collect();
-        let seats = silent.iter().filter_map(|seat| self.lineup.seats.get(usize::from(*seat)));
-        let silent: Vec<Name> =
-            seats.map(|seat| seat.identity.name.clone()).filter(|name| !missing.contains(name)).collect();
-        let mut words = Vec::new();
-        if !missing.is_empty() {
-            words.push(format!("no share came in time from {}", first_of(&missing)));
-        }
-        if !silent.is_empty() {
-            words.push(format!("nothing was held in time by {}", first_of(&silent)));
-        }
-        if !words.is_empty() {
-            words.push("start who is missing and ask again".into());
-        }
-        words.join("; ")
-    }
-}
-
-/// The first few names, and how many more there are.
-fn first_of(names: &[Name]) -> String {
-    const MOST: usize = 8;
-    match names.len().checked_sub(MOST) {
-        None | Some(0) => list(names),
-        Some(more) => {
-            format!("{} and {more} more", names[..MOST].iter().map(Name::as_str).collect::<Vec<_>>().join(", "))
+        if let Stage::Listing(_, pieces) = &self.stage {
+            pieces.wipe(self.rules.session, desk.out);
         }
     }
 }

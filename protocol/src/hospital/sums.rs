@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use crate::chunks::{CHUNK_BYTES, Chunks};
+use crate::chunks::Chunks;
 use crate::id::Digest;
 use crate::job::SealedSum;
 use crate::message::MaskSum;
-use crate::seal::TAG_BYTES;
 use crate::shards::Shard;
 use crate::wire;
 
@@ -36,51 +35,30 @@ impl Pieces {
     }
 }
 
-/// The largest piece of a sum: a chunk, sealed.
-const LARGEST_PIECE: usize = CHUNK_BYTES + TAG_BYTES;
-
 /// The servers' sums of masked vectors, each of its own chunks.
 #[derive(Debug)]
 pub(super) struct Masked {
     /// By server.
     parts: Vec<Option<Pieces>>,
-    /// Chunks that came before the message that names them.
-    loose: BTreeMap<Digest, Bytes>,
 }
 
 impl Masked {
     pub(super) fn new(servers: usize) -> Self {
-        Self { parts: (0..servers).map(|_| None).collect(), loose: BTreeMap::new() }
+        Self { parts: (0..servers).map(|_| None).collect() }
     }
 
     /// A server says which chunks its sum has; false where it said otherwise before.
-    pub(super) fn expect(&mut self, server: usize, digests: Vec<Digest>) -> bool {
+    pub(super) fn expect(&mut self, server: usize, digests: &[Digest]) -> bool {
         if let Some(known) = &self.parts[server] {
-            return known.0.iter().map(|(digest, _)| digest).eq(&digests);
+            return known.0.iter().map(|(digest, _)| digest).eq(digests);
         }
-        let mut pieces = Pieces::new(digests);
-        for (digest, bytes) in &self.loose {
-            pieces.take(*digest, bytes);
-        }
-        self.parts[server] = Some(pieces);
+        self.parts[server] = Some(Pieces::new(digests.to_vec()));
         true
     }
 
     /// Takes a chunk, if a server named it.
     pub(super) fn take(&mut self, digest: Digest, bytes: &Bytes) -> bool {
         self.parts.iter_mut().flatten().fold(false, |named, part| part.take(digest, bytes) | named)
-    }
-
-    /// Keeps a chunk that nobody has named yet; at most `most` of them.
-    pub(super) fn keep(&mut self, digest: Digest, bytes: Bytes, most: usize) {
-        if self.loose.len() < most && bytes.len() <= LARGEST_PIECE {
-            self.loose.insert(digest, bytes);
-        }
-    }
-
-    /// A chunk that came before it was named.
-    pub(super) fn loose(&self, digest: Digest) -> Option<Bytes> {
-        self.loose.get(&digest).cloned()
     }
 
     /// The digest of a chunk of the vector, as its server said.

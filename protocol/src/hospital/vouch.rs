@@ -131,6 +131,11 @@ impl Vouch {
         self.sent.insert(digest, Sent { seat, check, came: None, opened: false });
     }
 
+    /// How many pieces the answers of `seat` have, all together.
+    pub(super) fn asked_of(&self, seat: u8) -> usize {
+        self.sent.values().filter(|sent| sent.seat == seat).map(|sent| sent.check.pairs().count() + 1).sum()
+    }
+
     /// An answer came, its pieces may be on their way; false where it was not asked for, is known or has another shape.
     pub(super) fn arrived(&mut self, check: Digest, seat: u8, sum: Incoming) -> bool {
         let Some(sent) = self.sent.get_mut(&check).filter(|sent| sent.seat == seat && sent.came.is_none()) else {

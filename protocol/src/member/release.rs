@@ -72,6 +72,22 @@ impl Releases {
         };
         self.totals.iter_mut().flat_map(fit).collect()
     }
+
+    /// The sums that are done and asked for: by which Opens, as several may ask for the same, and over which blocks.
+    fn take_done(&mut self) -> Vec<(Vec<Digest>, Vec<u16>, Vec<Lanes>)> {
+        let mut asked: BTreeMap<Vec<u16>, Vec<Digest>> = BTreeMap::new();
+        for (open, wanted) in &mut self.opens {
+            let done = |blocks: &mut Vec<u16>| self.totals.get(blocks).is_some_and(Total::is_done);
+            if let Some(blocks) = wanted.take_if(done) {
+                asked.entry(blocks).or_default().push(*open);
+            }
+        }
+        let sums = asked.into_iter().filter_map(|(blocks, opens)| {
+            let total = self.totals.remove(&blocks)?;
+            Some((opens, blocks, total.into_sums()))
+        });
+        sums.collect()
+    }
 }
 
 /// Jobs, each with the blocks whose sum it is for.
@@ -171,19 +187,18 @@ impl Member {
     fn seal_what_is_done(&mut self, rules: &Rules, desk: &mut MemberDesk<'_>) {
         let Some(Round { asked, root, releases, stage: Stage::Confirmed(fixed), .. }) = &mut self.round else { return };
         let mut jobs = Vec::new();
-        for (open, wanted) in &mut releases.opens {
-            let done = |blocks: &mut Vec<u16>| releases.totals.get(blocks).is_some_and(Total::is_done);
-            let Some(blocks) = wanted.take_if(done) else { continue };
-            let Some(total) = releases.totals.remove(&blocks) else { continue };
-            let job = Job::Seal {
-                to: rules.announce.seal_key.clone(),
-                info: sum_info(rules.session, asked.round, &desk.me.name, *open),
-                root: root.duplicate(),
-                blocks: wire::encode(&blocks),
-                sums: total.into_sums(),
-                ring: asked.begin.ring,
-            };
-            jobs.push((Ticket { round: asked.round, work: Work::Seal(*open) }, job));
+        for (opens, blocks, sums) in releases.take_done() {
+            for (open, sums) in opens.iter().zip(std::iter::repeat_n(sums, opens.len())) {
+                let job = Job::Seal {
+                    to: rules.announce.seal_key.clone(),
+                    info: sum_info(rules.session, asked.round, &desk.me.name, *open),
+                    root: root.duplicate(),
+                    blocks: wire::encode(&blocks),
+                    sums,
+                    ring: asked.begin.ring,
+                };
+                jobs.push((Ticket { round: asked.round, work: Work::Seal(*open) }, job));
+            }
         }
         let cohort = fixed.digest;
         if !jobs.is_empty() {

@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::desk::{self, Desk, Jobs, Me, Stop};
-use crate::early;
 use crate::id::{Address, Dates, Kind, SessionId, Snapshot};
+use crate::job::{JobId, Outcome};
+use crate::machine::{self, Machine};
 use crate::mail::Mail;
 use crate::member;
 use crate::records::Records;
@@ -92,40 +93,7 @@ impl Patient {
 
     /// Takes one input; what follows from it is in the effects.
     pub fn handle(&mut self, moment: &Moment, input: Input) -> Effects {
-        let mut out = Effects::default();
-        if self.mail.is_resumed() {
-            self.again(moment, &mut out);
-            self.resume(moment, &mut out);
-            self.retry(moment, &mut out);
-        }
-        match input {
-            Input::Message { address, payload } => self.receive(moment, address, payload, &mut out),
-            Input::Reconnected => self.again(moment, &mut out),
-            Input::Sent(address) => self.sent(moment, &address, &mut out),
-            Input::Done(job, outcome) => {
-                if let Some(ticket) = self.jobs.close(job) {
-                    self.done(moment, ticket, outcome, &mut out);
-                }
-            }
-            Input::Tick | Input::Read { .. } => {}
-        }
-        self.keep_time(moment, &mut out);
-        self.mail.keep(&mut out);
-        out
-    }
-
-    /// Writes again what the board may have lost, or never had.
-    fn again(&mut self, moment: &Moment, out: &mut Effects) {
-        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
-        self.sessions.values().for_each(|session| session.again(&mut desk));
-        self.mail.over().for_each(|id| self.vault.release(id, desk.out));
-        self.mail.again(out);
-    }
-
-    /// Goes on with what was open.
-    fn resume(&mut self, moment: &Moment, out: &mut Effects) {
-        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
-        self.sessions.values_mut().for_each(|session| session.resume(&self.vault, &mut desk));
+        self.react(moment, input)
     }
 
     /// Whether a round is open. What came since it began is not acknowledged to the board until it is over: a patient
@@ -133,20 +101,23 @@ impl Patient {
     pub fn is_in_round(&self) -> bool {
         self.sessions.values().any(Session::is_in_round)
     }
+}
 
-    fn receive(&mut self, moment: &Moment, address: Address, payload: Bytes, out: &mut Effects) {
-        let mut early = std::mem::take(&mut self.mail.early);
-        let take = |address: &Address, payload: &Bytes, out: &mut Effects| self.take(moment, address, payload, out);
-        early::receive((address, payload), &mut early, out, take);
-        self.mail.early = early;
+impl Machine for Patient {
+    fn mail(&mut self) -> &mut Mail {
+        &mut self.mail
     }
 
-    /// Tries again what was early when this party was stopped.
-    fn retry(&mut self, moment: &Moment, out: &mut Effects) {
-        let mut early = std::mem::take(&mut self.mail.early);
-        let take = |address: &Address, payload: &Bytes, out: &mut Effects| self.take(moment, address, payload, out);
-        early::retry(&mut early, out, take);
-        self.mail.early = early;
+    fn again(&mut self, moment: &Moment, out: &mut Effects) {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        self.sessions.values().for_each(|session| session.again(&mut desk));
+        self.mail.over().for_each(|id| self.vault.release(id, desk.out));
+        self.mail.again(out);
+    }
+
+    fn resume(&mut self, moment: &Moment, out: &mut Effects) {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        self.sessions.values_mut().for_each(|session| session.resume(&self.vault, &mut desk));
     }
 
     fn take(&mut self, moment: &Moment, address: &Address, payload: &Bytes, out: &mut Effects) -> Result<(), Stop> {
@@ -161,12 +132,12 @@ impl Patient {
             }
             let rules = Rules::read(&frame, desk.me, Dates::At(desk.now))?;
             if rules.is_over(desk.now) {
-                self.mail.ignore(frame.digest);
+                self.mail.ignore(frame.digest, desk.out);
                 return Err(Stop::Useless("the session is over"));
             }
             match Session::join(rules, &frame, &self.policy, &mut desk) {
                 Some(session) => drop(self.sessions.insert(frame.digest, session)),
-                None => self.mail.ignore(frame.digest),
+                None => self.mail.ignore(frame.digest, desk.out),
             }
             return Ok(());
         }
@@ -184,30 +155,19 @@ impl Patient {
         }
     }
 
-    fn done(&mut self, moment: &Moment, ticket: Ticket, outcome: crate::job::Outcome, out: &mut Effects) {
+    fn done(&mut self, moment: &Moment, job: JobId, outcome: Outcome, out: &mut Effects) {
         let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        let Some(ticket) = desk.jobs.close(job) else { return };
         let (Ticket::Mask(id, _) | Ticket::Member(id, _)) = ticket;
         if let Some(session) = self.sessions.get_mut(&id) {
             session.done(ticket, outcome, &mut desk);
         }
     }
 
-    /// Ends what is over and asks to be woken for what ends next.
     fn keep_time(&mut self, moment: &Moment, out: &mut Effects) {
         let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
-        let mut over = Vec::new();
-        for (id, session) in &mut self.sessions {
-            session.keep_time(&mut desk);
-            if session.is_over(desk.now) {
-                over.push(*id);
-            }
-        }
-        for id in over {
-            if let Some(mut session) = self.sessions.remove(&id) {
-                session.wipe(&mut desk);
-                self.vault.release(id, desk.out);
-                self.mail.end(id, desk.out);
-            }
+        for id in machine::keep_time(&mut self.sessions, &mut self.mail, &mut desk) {
+            self.vault.release(id, desk.out);
         }
     }
 }

@@ -10,8 +10,9 @@ use super::vault::Vault;
 use crate::chains::{Chain, StoredChain};
 use crate::desk::{Desk, Me, Pen, Stop, identify, rule};
 use crate::error::{AbortReason, Wrong};
-use crate::id::{Address, Dates, Digest, Kind, Place, Role, RoundNo, SessionId, Time, To};
+use crate::id::{Address, Dates, Digest, Identity, Kind, Place, Role, RoundNo, SessionId, Time, To};
 use crate::job::Outcome;
+use crate::machine;
 use crate::member::Member;
 use crate::merkle;
 use crate::message::{Abort, Announce, Join, Key, PayloadKey, PlaceProof, Receipt};
@@ -55,6 +56,8 @@ impl std::fmt::Debug for Enrolled {
 pub(crate) struct Session {
     pub(super) rules: Rules,
     announce: Signed,
+    /// As it was written when this patient joined: a certificate that is renewed later makes no other of it.
+    join: Signed,
     roster: Option<Signed>,
     randomness: Option<SessionRandomness>,
     stage: Stage,
@@ -71,6 +74,7 @@ pub(crate) struct Session {
 #[serde(deny_unknown_fields)]
 struct Stored {
     announce: Signed,
+    join: Signed,
     roster: Option<Signed>,
     place: Option<Place>,
     last: Option<(RoundNo, Option<Digest>)>,
@@ -86,6 +90,7 @@ impl Session {
         let randomness = SessionRandomness::new(desk.fresh("ward/1 session randomness", &rules.session.0));
         let session = Self {
             announce: frame.signed(),
+            join: write_join(&rules, &randomness, desk.me),
             roster: None,
             stage: Stage::Joined,
             member: None,
@@ -125,13 +130,9 @@ impl Session {
 
     fn send_join(&self, desk: &mut Desk<'_, Ticket>) {
         let Some(randomness) = &self.randomness else { return };
-        let marked = desk.me.role == Role::Member || self.rules.announce.payloads;
-        let seal_key = marked.then(|| seal_secret(randomness, self.rules.session).public());
         let pen = self.pen(desk.me, randomness.expose());
-        let join = Join { chain: desk.me.chain.clone(), seal_key };
-        let signed = pen.sign(Kind::Join, To::All, self.rules.session, &join);
         for server in &self.rules.announce.servers {
-            desk.out.send.push(pen.post(Kind::Join, &signed, To::One(server.clone()), &[]));
+            desk.out.send.push(pen.post(Kind::Join, &self.join, To::One(server.clone()), &[]));
         }
     }
 
@@ -200,9 +201,8 @@ impl Session {
         };
         frame.verify(&lineup.servers[0])?;
         let proof: PlaceProof = frame.envelope.body()?;
-        let leaf = self.join_digest(desk.me);
         if frame.envelope.after != lineup.digest
-            || !merkle::verify(lineup.root, lineup.count, proof.place.0, leaf, &proof.path)
+            || !merkle::verify(lineup.root, lineup.count, proof.place.0, self.join.digest(), &proof.path)
         {
             return Err(rule("the place does not fit the Roster's root"));
         }
@@ -213,18 +213,15 @@ impl Session {
         Ok(())
     }
 
-    /// The digest of the Join that this patient wrote: what its place must prove.
-    fn join_digest(&self, me: &Me) -> Digest {
-        let Some(randomness) = &self.randomness else { return Digest::default() };
-        let marked = me.role == Role::Member || self.rules.announce.payloads;
-        let seal_key = marked.then(|| seal_secret(randomness, self.rules.session).public());
-        let join = Join { chain: me.chain.clone(), seal_key };
-        self.pen(me, randomness.expose()).sign(Kind::Join, To::All, self.rules.session, &join).digest()
+    /// This patient as its Join says, and as others know it: its certificate may have been renewed since.
+    fn joined_as(&self, me: &Me) -> Result<Identity, Stop> {
+        let join: Join = self.join.open()?.envelope.body()?;
+        identify(me, &join.chain, Dates::Checked)
     }
 
     fn send_keys(&self, lineup: &Lineup, desk: &mut Desk<'_, Ticket>) -> Result<Vec<Chain>, Stop> {
         let randomness = self.randomness.as_ref().ok_or(Stop::Useless("the session's keys are gone"))?;
-        let own = identify(desk.me, &desk.me.chain, Dates::Checked)?;
+        let own = self.joined_as(desk.me)?;
         let pen = self.pen(desk.me, randomness.expose());
         let mut chains = Vec::new();
         for seat in &lineup.seats {
@@ -432,33 +429,6 @@ impl Session {
         }
     }
 
-    pub(super) fn keep_time(&mut self, desk: &mut Desk<'_, Ticket>) {
-        if let Some(member) = &mut self.member {
-            member.keep_time(&self.rules, desk);
-        }
-        desk.out.wake_at(self.rules.not_after());
-        let Some(round) = &self.round else { return };
-        if desk.now >= round.asked.ends() {
-            self.close_round(desk);
-        } else {
-            desk.out.wake_at(round.asked.ends());
-        }
-    }
-
-    pub(super) fn is_over(&self, now: Time) -> bool {
-        self.ended || self.rules.is_over(now)
-    }
-
-    /// Forgets all that the store has of this session but receipts.
-    pub(super) fn wipe(&mut self, desk: &mut Desk<'_, Ticket>) {
-        if let Some(member) = &mut self.member {
-            member.forget_single(self.rules.session, desk);
-        }
-        for what in ["state", "randomness", "chains", "round", "payload", "list", "seal", "holdings", "confirmed"] {
-            desk.out.forget(self.key(what));
-        }
-    }
-
     fn lineup(&self) -> Option<&Lineup> {
         match &self.stage {
             Stage::Joined => None,
@@ -476,7 +446,8 @@ impl Session {
             Stage::In(enrolled) => Some(enrolled.place),
             _ => None,
         };
-        let stored = Stored { announce: self.announce.clone(), roster: self.roster.clone(), place, last: self.last };
+        let (announce, join, roster) = (self.announce.clone(), self.join.clone(), self.roster.clone());
+        let stored = Stored { announce, join, roster, place, last: self.last };
         desk.out.put(self.key("state"), wire::encode(&stored));
     }
 
@@ -500,7 +471,7 @@ impl Session {
     }
 
     fn restore(me: &Me, min_cohort: u32, value: &[u8], store: &Records) -> Option<(SessionId, Self)> {
-        let Stored { announce, roster, place, last } = wire::decode(value, "session").ok()?;
+        let Stored { announce, join, roster, place, last } = wire::decode(value, "session").ok()?;
         let rules = Rules::read(&announce.open().ok()?, me, Dates::Checked).ok()?;
         let session = rules.session;
         let bytes = |what: &str| store.get(&session_key(session, what));
@@ -526,11 +497,41 @@ impl Session {
                 Stage::In(Box::new(Enrolled { lineup, place, chains, payload_key }))
             }
         };
-        let mut restored = Self { rules, announce, roster, randomness, stage, member, last, round: None, ended: false };
+        let mut restored =
+            Self { rules, announce, join, roster, randomness, stage, member, last, round: None, ended: false };
         if let Some(stored) = bytes("round") {
             restored.reopen(stored)?;
         }
         Some((session, restored))
+    }
+}
+
+impl machine::Session<Ticket> for Session {
+    fn keep_time(&mut self, desk: &mut Desk<'_, Ticket>) {
+        if let Some(member) = &mut self.member {
+            member.keep_time(&self.rules, desk);
+        }
+        desk.out.wake_at(self.rules.not_after());
+        let Some(round) = &self.round else { return };
+        if desk.now >= round.asked.ends() {
+            self.close_round(desk);
+        } else {
+            desk.out.wake_at(round.asked.ends());
+        }
+    }
+
+    fn is_over(&self, now: Time) -> bool {
+        self.ended || self.rules.is_over(now)
+    }
+
+    /// Forgets all that the store has of this session but receipts.
+    fn wipe(&mut self, desk: &mut Desk<'_, Ticket>) {
+        if let Some(member) = &mut self.member {
+            member.forget_single(self.rules.session, desk);
+        }
+        for what in ["state", "randomness", "chains", "round", "payload", "list", "seal", "holdings", "confirmed"] {
+            desk.out.forget(self.key(what));
+        }
     }
 }
 
@@ -561,6 +562,14 @@ fn seated(
     // A seat under a key that this patient does not hold is a Join of its name that it has not written.
     let own = secret.public() == lineup.seats[usize::from(seat)].seal_key;
     own.then(|| Member::new(seat, lineup.clone(), secret, min_cohort))
+}
+
+/// The Join of `me`: with a seal key where it is marked, or where there are payloads.
+fn write_join(rules: &Rules, randomness: &SessionRandomness, me: &Me) -> Signed {
+    let sealed = me.role == Role::Member || rules.announce.payloads;
+    let seal_key = sealed.then(|| seal_secret(randomness, rules.session).public());
+    let pen = Pen { me, session: rules.session, round: RoundNo::SETUP, secret: randomness.expose() };
+    pen.sign(Kind::Join, To::All, rules.session, &Join { chain: me.chain.clone(), seal_key })
 }
 
 /// The seal key of a Join, from the session randomness.

@@ -7,6 +7,7 @@ use crate::chunks::Chunks;
 use crate::id::{Address, Place};
 use crate::job::Job;
 use crate::shards::Shard;
+use crate::slot::Slot;
 
 /// Where one chunk of one patient stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,42 +34,34 @@ pub(super) struct Change {
     pub(super) remove: bool,
 }
 
-/// One chunk of the sum: at rest, or lent to a job.
-#[derive(Debug)]
-enum Slot {
-    Rest(Lanes),
-    Lent { changes: Vec<(Place, bool)> },
-}
-
-/// The sum so far, over one server's chunks, which are counted here from 0. Each is with at most one job at a time; what
-/// arrives meanwhile waits for the next.
+/// The sum so far, over one server's chunks, which are counted here from 0.
 #[derive(Debug)]
 pub(super) struct Sum {
     chunks: Chunks,
-    slots: Vec<Slot>,
-    waiting: Vec<Vec<Change>>,
+    slots: Vec<Slot<Change>>,
+    /// By chunk: whose changes a job makes, and whether each is a removal.
+    lent: Vec<Vec<(Place, bool)>>,
 }
 
 impl Sum {
     pub(super) fn new(chunks: Chunks, shard: Shard) -> Self {
-        let zero = |chunk| Slot::Rest(Lanes::zero(chunks.ring(), chunks.len(chunk)));
-        let slots: Vec<Slot> = shard.chunks(&chunks).map(zero).collect();
-        Self { chunks, waiting: slots.iter().map(|_| Vec::new()).collect(), slots }
+        let slots: Vec<_> = shard.chunks(&chunks).map(|chunk| Slot::zero(&chunks, chunk)).collect();
+        Self { chunks, lent: vec![Vec::new(); slots.len()], slots }
     }
 
     /// Queues a change of chunk `at`; the job that makes it, where the chunk is at rest.
     pub(super) fn change(&mut self, at: usize, change: Change) -> Option<Job> {
-        self.waiting[at].push(change);
+        self.slots[at].waiting.push(change);
         self.next(at)
     }
 
     /// Drops queued additions of a patient that is not in the cohort; which chunks they were of.
     pub(super) fn cancel(&mut self, place: Place) -> Vec<usize> {
         let mut cancelled = Vec::new();
-        for (at, waiting) in self.waiting.iter_mut().enumerate() {
-            let before = waiting.len();
-            waiting.retain(|change| change.place != place || change.remove);
-            if waiting.len() < before {
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            let before = slot.waiting.len();
+            slot.waiting.retain(|change| change.place != place || change.remove);
+            if slot.waiting.len() < before {
                 cancelled.push(at);
             }
         }
@@ -77,32 +70,22 @@ impl Sum {
 
     /// A job brought chunk `at` back: whose changes it made, and whether each was a removal.
     pub(super) fn settle(&mut self, at: usize, sum: Lanes) -> Vec<(Place, bool)> {
-        match std::mem::replace(&mut self.slots[at], Slot::Rest(sum)) {
-            Slot::Lent { changes } => changes,
-            Slot::Rest(_) => Vec::new(),
-        }
+        self.slots[at].back(sum);
+        std::mem::take(&mut self.lent[at])
     }
 
     /// The job for what waits at chunk `at`, if it is at rest and something waits.
     pub(super) fn next(&mut self, at: usize) -> Option<Job> {
-        if self.waiting[at].is_empty() || matches!(self.slots[at], Slot::Lent { .. }) {
-            return None;
-        }
-        let waiting = std::mem::take(&mut self.waiting[at]);
-        let changes = waiting.iter().map(|change| (change.place, change.remove)).collect();
-        let Slot::Rest(sum) = std::mem::replace(&mut self.slots[at], Slot::Lent { changes }) else { return None };
-        let (subtract, add): (Vec<Change>, Vec<Change>) = waiting.into_iter().partition(|change| change.remove);
+        let (sum, changes) = self.slots[at].lend()?;
+        self.lent[at] = changes.iter().map(|change| (change.place, change.remove)).collect();
+        let (subtract, add): (Vec<Change>, Vec<Change>) = changes.into_iter().partition(|change| change.remove);
         let bytes = |changes: Vec<Change>| changes.into_iter().map(|change| change.bytes).collect();
         Some(Job::Fold { at, sum, ring: self.chunks.ring(), add: bytes(add), subtract: bytes(subtract) })
     }
 
     /// The whole sum, where no chunk is lent and nothing waits; it is given away.
     pub(super) fn take(&mut self) -> Option<Vec<Lanes>> {
-        let at_rest = self.slots.iter().all(|slot| matches!(slot, Slot::Rest(_)));
-        if !at_rest || self.waiting.iter().any(|waiting| !waiting.is_empty()) {
-            return None;
-        }
-        let slots = std::mem::take(&mut self.slots).into_iter();
-        Some(slots.filter_map(|slot| if let Slot::Rest(lanes) = slot { Some(lanes) } else { None }).collect())
+        let is_done = self.slots.iter().all(Slot::is_done);
+        is_done.then(|| std::mem::take(&mut self.slots).iter_mut().filter_map(Slot::take).collect())
     }
 }

@@ -11,11 +11,12 @@ use crate::desk::{Me, Pen, Stop, rule};
 use crate::error::Wrong;
 use crate::id::{Address, Chain, Dates, Digest, Kind, Name, Place, RoundNo, SessionId, Snapshot, Time, To};
 use crate::job::Outcome;
+use crate::machine;
 use crate::merkle::{self, MerkleTree};
 use crate::message::{Abort, List, PlaceProof, Receipt, Refuse, Roster};
 use crate::outbox::Settled;
 use crate::places::Places;
-use crate::records::{Records, session_key};
+use crate::records::{Records, StoredSecret, session_key};
 use crate::seal::SealKey;
 use crate::secret::SessionRandomness;
 use crate::session::{Asked, Joined, Lineup, Rules, read_list, store_list};
@@ -36,7 +37,7 @@ enum Stage {
     },
     /// This is not the first server: it follows the one that is.
     Following(Following),
-    /// Joins closed with too few; the hospital aborts.
+    /// Joins closed with too few, or without one of the servers; the hospital aborts.
     Refused(Refuse),
     /// There is a Roster.
     Running(Box<Running>),
@@ -78,20 +79,13 @@ pub(super) struct Session {
 #[serde(deny_unknown_fields)]
 struct Stored {
     announce: Signed,
-    #[serde(with = "serde_bytes")]
-    randomness: [u8; 32],
-}
-
-impl Drop for Stored {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.randomness);
-    }
+    randomness: StoredSecret,
 }
 
 impl Session {
     pub(super) fn open(rules: Rules, frame: &Frame, desk: &mut ServerDesk<'_>) -> Self {
         let randomness = SessionRandomness::new(desk.fresh("ward/1 session randomness", &rules.session.0));
-        let stored = Stored { announce: frame.signed(), randomness: *randomness.expose() };
+        let stored = Stored { announce: frame.signed(), randomness: StoredSecret(*randomness.expose()) };
         desk.out.put(session_key(rules.session, "state"), wire::encode(&stored));
         desk.out.event(Event::Session(rules.session));
         let closes = desk.now.plus_seconds(rules.announce.join_seconds);
@@ -133,7 +127,7 @@ impl Session {
         match &mut self.stage {
             Stage::Running(running) => Ok((&self.rules, running)),
             Stage::Joining { .. } | Stage::Following(_) => Err(Stop::Early),
-            Stage::Refused(_) => Err(Stop::Useless("too few joined this session")),
+            Stage::Refused(_) => Err(Stop::Useless("too few joined this session, or not every server")),
         }
     }
 
@@ -175,12 +169,14 @@ impl Session {
         Ok(())
     }
 
-    /// Once all who are expected joined, or time is up, and all servers said who they are: makes the Roster of all who
-    /// joined, or tells the hospital that they are too few.
+    /// Once all who are expected joined and all servers said who they are, or time is up: makes the Roster of all who
+    /// joined, or tells the hospital that they are too few, or which servers are missing.
     fn close_joins(&mut self, desk: &mut ServerDesk<'_>) {
         let Stage::Joining { joins, servers, closes, .. } = &mut self.stage else { return };
-        let complete = joins.len() >= self.rules.announce.expect as usize || desk.now >= *closes;
-        if !complete || servers.len() + 1 < self.rules.announce.servers.len() {
+        let others = self.rules.announce.servers[1..].iter();
+        let missing: Vec<Name> = others.filter(|name| !servers.contains_key(*name)).cloned().collect();
+        let complete = joins.len() >= self.rules.announce.expect as usize && missing.is_empty();
+        if !complete && desk.now < *closes {
             return;
         }
         let chains: Vec<Chain> = std::iter::once(&desk.me.chain)
@@ -189,12 +185,15 @@ impl Session {
             .collect();
         servers.keys().for_each(|name| desk.out.forget(join_key(self.rules.session, name)));
         let joined: Vec<Joined> = std::mem::take(joins).into_values().collect();
-        let enough = joined.len() as u32 >= self.rules.needed();
+        let enough = missing.is_empty() && joined.len() as u32 >= self.rules.needed();
         let committee = self.rules.draw(joined.iter()).filter(|_| enough);
         let committee: Option<Vec<Signed>> =
             committee.map(|seats| seats.iter().map(|seat| seat.signed.clone()).collect());
         let marked = joined.iter().filter(|one| self.rules.may_sit(&one.identity)).count() as u32;
-        let refuse = Refuse::TooFewJoined { joined: joined.len() as u32, marked };
+        let refuse = match missing.is_empty() {
+            true => Refuse::TooFewJoined { joined: joined.len() as u32, marked },
+            false => Refuse::ServersMissing { missing },
+        };
         joined.iter().for_each(|one| desk.out.forget(join_key(self.rules.session, one.name())));
         let running = committee.and_then(|committee| self.found(joined, committee, chains, desk).ok());
         self.stage = match running {
@@ -352,37 +351,8 @@ impl Session {
         }
     }
 
-    pub(super) fn keep_time(&mut self, desk: &mut ServerDesk<'_>) {
-        desk.out.wake_at(self.rules.not_after());
-        match &mut self.stage {
-            // Time may be up while another server is not here yet: then its Join closes them.
-            Stage::Joining { closes, .. } if desk.now >= *closes => self.close_joins(desk),
-            Stage::Joining { closes, .. } => desk.out.wake_at(*closes),
-            Stage::Running(running) => running.keep_time(&self.rules, desk),
-            Stage::Following(_) | Stage::Refused(_) => {}
-        }
-    }
-
     pub(super) fn is_in_round(&self) -> bool {
         matches!(&self.stage, Stage::Running(running) if running.round.is_some())
-    }
-
-    pub(super) fn is_over(&self, now: Time) -> bool {
-        self.ended || self.rules.is_over(now)
-    }
-
-    pub(super) fn wipe(&self, desk: &mut ServerDesk<'_>) {
-        for what in ["state", "roster", "list", "rounds", "round", "refused"] {
-            desk.out.forget(session_key(self.rules.session, what));
-        }
-        match &self.stage {
-            Stage::Joining { joins, servers, .. } => {
-                let names = joins.keys().chain(servers.keys());
-                names.for_each(|name| desk.out.forget(join_key(self.rules.session, name)));
-            }
-            Stage::Following(Following::Listing(_, _, pieces)) => pieces.wipe(self.rules.session, desk.out),
-            _ => {}
-        }
     }
 
     fn pen<'a>(&'a self, me: &'a Me) -> Pen<'a> {
@@ -412,8 +382,38 @@ impl Session {
             }
             (_, false) => Stage::Following(Following::restore(&rules, me, store)?),
         };
-        let randomness = SessionRandomness::new(stored.randomness);
+        let randomness = SessionRandomness::new(stored.randomness.0);
         Some((session, Self { randomness, stage, ended: false, rules }))
+    }
+}
+
+impl machine::Session<Ticket> for Session {
+    fn keep_time(&mut self, desk: &mut ServerDesk<'_>) {
+        desk.out.wake_at(self.rules.not_after());
+        match &mut self.stage {
+            Stage::Joining { closes, .. } if desk.now >= *closes => self.close_joins(desk),
+            Stage::Joining { closes, .. } => desk.out.wake_at(*closes),
+            Stage::Running(running) => running.keep_time(&self.rules, desk),
+            Stage::Following(_) | Stage::Refused(_) => {}
+        }
+    }
+
+    fn is_over(&self, now: Time) -> bool {
+        self.ended || self.rules.is_over(now)
+    }
+
+    fn wipe(&mut self, desk: &mut ServerDesk<'_>) {
+        for what in ["state", "roster", "list", "rounds", "round", "refused"] {
+            desk.out.forget(session_key(self.rules.session, what));
+        }
+        match &self.stage {
+            Stage::Joining { joins, servers, .. } => {
+                let names = joins.keys().chain(servers.keys());
+                names.for_each(|name| desk.out.forget(join_key(self.rules.session, name)));
+            }
+            Stage::Following(Following::Listing(_, _, pieces)) => pieces.wipe(self.rules.session, desk.out),
+            _ => {}
+        }
     }
 }
 

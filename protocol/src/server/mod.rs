@@ -16,9 +16,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::desk::{self, Desk, Jobs, Me, Stop};
-use crate::early;
 use crate::id::{Address, Dates, Kind, RoundNo, SessionId, Time};
-use crate::job::Outcome;
+use crate::job::{JobId, Outcome};
+use crate::machine::{self, Machine};
 use crate::mail::Mail;
 use crate::records::Records;
 use crate::session::Rules;
@@ -70,32 +70,7 @@ impl Server {
 
     /// Takes one input; what follows from it is in the effects.
     pub fn handle(&mut self, moment: &Moment, input: Input) -> Effects {
-        let mut out = Effects::default();
-        if self.mail.is_resumed() {
-            self.again(moment, &mut out);
-            self.retry(moment, &mut out);
-        }
-        match input {
-            Input::Message { address, payload } => self.receive(moment, address, payload, &mut out),
-            Input::Reconnected => self.again(moment, &mut out),
-            Input::Read { address, payload } => self.read(moment, &address, payload, &mut out),
-            Input::Done(job, outcome) => {
-                if let Some(ticket) = self.jobs.close(job) {
-                    self.done(moment, ticket, outcome, &mut out);
-                }
-            }
-            Input::Tick | Input::Sent(_) => {}
-        }
-        self.keep_time(moment, &mut out);
-        self.mail.keep(&mut out);
-        out
-    }
-
-    /// Writes again what the board may have lost, or never had.
-    fn again(&mut self, moment: &Moment, out: &mut Effects) {
-        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
-        self.sessions.values().for_each(|session| session.again(&mut desk));
-        self.mail.again(out);
+        self.react(moment, input)
     }
 
     /// Whether a round is open. What came since it began is not acknowledged to the board until it is over: a server
@@ -104,19 +79,33 @@ impl Server {
         self.sessions.values().any(Session::is_in_round)
     }
 
-    fn receive(&mut self, moment: &Moment, address: Address, payload: Bytes, out: &mut Effects) {
-        let mut early = std::mem::take(&mut self.mail.early);
-        let take = |address: &Address, payload: &Bytes, out: &mut Effects| self.take(moment, address, payload, out);
-        early::receive((address, payload), &mut early, out, take);
-        self.mail.early = early;
+    fn announced(&mut self, frame: &crate::wire::Frame, moment: &Moment, out: &mut Effects) -> Result<(), Stop> {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        if self.sessions.contains_key(&frame.digest) {
+            return Err(Stop::Useless("the session is known"));
+        }
+        let rules = Rules::read(frame, desk.me, Dates::At(desk.now))?;
+        if rules.is_over(desk.now) {
+            return Err(Stop::Useless("the session is over"));
+        }
+        if !rules.announce.servers.contains(&desk.me.name) {
+            return Err(Stop::Useless("a session of another server"));
+        }
+        let session = Session::open(rules, frame, &mut desk);
+        self.sessions.insert(frame.digest, session);
+        Ok(())
+    }
+}
+
+impl Machine for Server {
+    fn mail(&mut self) -> &mut Mail {
+        &mut self.mail
     }
 
-    /// Tries again what was early when this party was stopped.
-    fn retry(&mut self, moment: &Moment, out: &mut Effects) {
-        let mut early = std::mem::take(&mut self.mail.early);
-        let take = |address: &Address, payload: &Bytes, out: &mut Effects| self.take(moment, address, payload, out);
-        early::retry(&mut early, out, take);
-        self.mail.early = early;
+    fn again(&mut self, moment: &Moment, out: &mut Effects) {
+        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
+        self.sessions.values().for_each(|session| session.again(&mut desk));
+        self.mail.again(out);
     }
 
     fn take(&mut self, moment: &Moment, address: &Address, payload: &Bytes, out: &mut Effects) -> Result<(), Stop> {
@@ -137,23 +126,6 @@ impl Server {
         session.take(&frame, address, &mut desk)
     }
 
-    fn announced(&mut self, frame: &crate::wire::Frame, moment: &Moment, out: &mut Effects) -> Result<(), Stop> {
-        let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
-        if self.sessions.contains_key(&frame.digest) {
-            return Err(Stop::Useless("the session is known"));
-        }
-        let rules = Rules::read(frame, desk.me, Dates::At(desk.now))?;
-        if rules.is_over(desk.now) {
-            return Err(Stop::Useless("the session is over"));
-        }
-        if !rules.announce.servers.contains(&desk.me.name) {
-            return Err(Stop::Useless("a session of another server"));
-        }
-        let session = Session::open(rules, frame, &mut desk);
-        self.sessions.insert(frame.digest, session);
-        Ok(())
-    }
-
     fn read(&mut self, moment: &Moment, address: &Address, payload: Option<Bytes>, out: &mut Effects) {
         let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
         for session in self.sessions.values_mut().filter(|session| address.session == session.id().into()) {
@@ -161,28 +133,18 @@ impl Server {
         }
     }
 
-    fn done(&mut self, moment: &Moment, ticket: Ticket, outcome: Outcome, out: &mut Effects) {
+    fn done(&mut self, moment: &Moment, job: JobId, outcome: Outcome, out: &mut Effects) {
         let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
-        if let Some(session) = self.sessions.get_mut(&ticket.session) {
+        if let Some(ticket) = desk.jobs.close(job)
+            && let Some(session) = self.sessions.get_mut(&ticket.session)
+        {
             session.done(ticket, outcome, &mut desk);
         }
     }
 
-    /// Does what is due, ends what is over and asks to be woken for what is next.
     fn keep_time(&mut self, moment: &Moment, out: &mut Effects) {
         let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
-        let mut over = Vec::new();
-        for (id, session) in &mut self.sessions {
-            session.keep_time(&mut desk);
-            if session.is_over(desk.now) {
-                session.wipe(&mut desk);
-                over.push(*id);
-            }
-        }
-        for id in over {
-            self.sessions.remove(&id);
-            self.mail.end(id, desk.out);
-        }
+        machine::keep_time(&mut self.sessions, &mut self.mail, &mut desk);
     }
 }
 
