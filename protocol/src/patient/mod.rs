@@ -117,7 +117,7 @@ impl Patient {
     /// Writes again what the board may have lost, or never had.
     fn again(&mut self, moment: &Moment, out: &mut Effects) {
         let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
-        self.sessions.values().for_each(|session| session.again(&mut desk));
+        self.sessions.values_mut().for_each(|session| session.again(&mut desk));
         self.mail.over().for_each(|id| self.vault.release(id, desk.out));
         self.mail.again(out);
     }
