@@ -36,6 +36,7 @@ mod offers;
 mod profile;
 mod prompt;
 mod report;
+mod room;
 mod store;
 mod table;
 
