@@ -190,7 +190,8 @@ pub struct BrokerArgs {
     /// The address to listen on.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub host: String,
-    /// The most that the board takes on the disk, in MiB [default: half of what it has and what is free].
+    /// The most that the board takes on the disk, in MiB, half of it for long vectors [default: half of what it has and what is
+    /// free].
     #[arg(long, value_name = "MIB")]
     pub space: Option<NonZeroU32>,
     /// Flush every message to the disk before it is acknowledged: slower, and Ward does not depend on it.

@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::faults::Faults;
 use crate::mailer::Mailer;
+use crate::room::Room;
 use crate::store::Store;
 
 /// The most messages that are taken before their effects are stored.
@@ -311,9 +312,14 @@ impl<M: Machine> Driver<M> {
             return;
         }
         tokio::spawn(async move {
+            let room = Room::wait_for(&job).await;
             let Ok(_turn) = cores().acquire().await else { return };
             let outcome = tokio::task::spawn_blocking(move || job.run()).await;
-            let _ = back.send(outcome.map(|outcome| Back::Done(id, outcome)).context("a job panicked"));
+            let kept = |outcome| match room {
+                Some(room) => room.keep_with(outcome),
+                None => outcome,
+            };
+            let _ = back.send(outcome.map(|outcome| Back::Done(id, kept(outcome))).context("a job panicked"));
         });
     }
 

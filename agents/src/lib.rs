@@ -37,6 +37,7 @@ mod process;
 mod profile;
 mod prompt;
 mod report;
+mod room;
 mod store;
 mod table;
 

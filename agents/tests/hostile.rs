@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use certs::{Credentials, client_config};
 use futures::{StreamExt as _, TryStreamExt as _};
-use nats::{Board, CallError, Link, LinkError, Published, subject};
+use nats::{Board, CallError, Link, LinkError, Published, Stream, subject};
 use protocol::message::{Abort, Receipt};
 use protocol::{AbortReason, Address, Digest, Envelope, Frame, Kind, RoundNo, SessionTag, Signed, To, VERSION};
 use rustls::crypto::{CryptoProvider, aws_lc_rs::kx_group};
@@ -71,7 +71,7 @@ async fn junk_under_anothers_name_is_logged_and_changes_nothing() {
     let (study, mut mallory) = study_with_mallory().await;
     let mut capture = study.capture().await;
     let eve = study.raw("eve").await;
-    let next = subject::consumer_next(&Board::new(study.link("eve").await).consumer().await.unwrap());
+    let next = Stream::Messages.consumer_next(&Board::new(study.link("eve").await).consumer().await.unwrap());
     let asking = study.begin(&ASK);
     let (announce, _) = mallory.until(Kind::Announce).await;
     let session = announce.session;
@@ -419,20 +419,20 @@ async fn a_role_gets_no_more_of_the_running_broker_than_its_task() {
     let tries = [
         ("monitor", of("monitor", "server", Kind::Share)),
         ("monitor", of("alice", "server", Kind::Share)),
-        ("monitor", subject::consumer_next("alice")),
+        ("monitor", Stream::Messages.consumer_next("alice")),
         ("alice", of("bob", "server", Kind::Share)),
         ("alice", of("server", "all", Kind::Roster)),
         ("alice", of("hospital", "all", Kind::Result)),
         ("alice", of("alice", "all", Kind::Result)),
         ("server", of("server", "all", Kind::Result)),
         ("hospital", of("hospital", "all", Kind::Roster)),
-        ("alice", subject::direct_get(&of("bob", "server", Kind::Share))),
-        ("alice", subject::direct_get(&of("alice", "alice", Kind::Share))),
-        ("alice", subject::consumer_next("bob")),
-        ("alice", subject::stream_purge()),
-        ("hospital", subject::direct_get(&of("bob", "alice", Kind::Share))),
+        ("alice", Stream::Messages.direct_get(&of("bob", "server", Kind::Share))),
+        ("alice", Stream::Messages.direct_get(&of("alice", "alice", Kind::Share))),
+        ("alice", Stream::Messages.consumer_next("bob")),
+        ("alice", Stream::Messages.purge()),
+        ("hospital", Stream::Messages.direct_get(&of("bob", "alice", Kind::Share))),
         ("server", of("hospital", "all", Kind::Result)),
-        ("hospital", subject::stream_purge()),
+        ("hospital", Stream::Messages.purge()),
     ];
     for (who, what) in tries {
         let answer = study.link(who).await.ask(&what, "{}".into()).await;
@@ -477,14 +477,15 @@ async fn a_foreign_reply_subject_deletes_purges_and_moves_nothing() {
         // Eve's own message, delivered by her own consumer to the API; and the acknowledgement of another.
         board.publish(&address(session, 1, "eve", "eve", Kind::Share), body.into()).await.unwrap();
         let batch = Bytes::from_static(br#"{"batch":1,"expires":60000000000}"#);
-        eve.publish_with_reply(subject::consumer_next(&consumer), api, batch).await.unwrap();
+        eve.publish_with_reply(Stream::Messages.consumer_next(&consumer), api, batch).await.unwrap();
         let own = subject::subject(&address(session, 1, "eve", "server", Kind::Share));
         eve.publish_with_reply(own, api, body.into()).await.unwrap();
     }
     // What the broker says that it did: each was delivered, and each stands on the board.
     let operator = study.link("operator").await;
     let all = apis.len() * bodies.len();
-    until_says(&operator, &subject::consumer_info(&consumer), |info| info["delivered"]["consumer_seq"] == all).await;
+    until_says(&operator, &Stream::Messages.consumer_info(&consumer), |info| info["delivered"]["consumer_seq"] == all)
+        .await;
     until_says(&operator, "$JS.API.STREAM.INFO.WARD", |info| info["state"]["messages"] == 2 * all).await;
     let asking = study.begin(&ASK);
     mallory.until(Kind::Result).await;

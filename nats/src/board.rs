@@ -15,6 +15,7 @@ use crate::call_error::{Answer, CallError};
 use crate::inbox::Inbox;
 use crate::link::Link;
 use crate::quota::Quota;
+use crate::stream::Stream;
 use crate::subject;
 
 /// Says what a message is, for people and monitors.
@@ -142,7 +143,7 @@ impl Board {
     /// Reads the message at `address` by its name; `None` if the board does not have it. Outlasts a broker that is away.
     /// Only servers and the hospital may, see [`crate::permissions`].
     pub async fn read(&self, address: &Address) -> Result<Option<Bytes>, BoardError> {
-        let subject = subject::direct_get(&subject::subject(address));
+        let subject = Stream::of(address.kind).direct_get(&subject::subject(address));
         persist(&self.link, &LastTrouble::default(), || self.read_once(&subject)).await
     }
 
@@ -163,15 +164,18 @@ impl Board {
     /// How many messages for this party the broker has not handed over yet. Tries once.
     pub async fn pending(&self) -> Result<u64, CallError> {
         let me = self.link.name().as_str();
-        let consumer = self.consumer().await?;
-        let info: Info = self.link.api_named(me, subject::consumer_info(&consumer), &json!({})).await?;
-        Ok(info.num_pending)
+        let mut pending = 0;
+        for (stream, consumer) in consumers_of(&self.link).await?.both() {
+            let info: Info = self.link.api_named(me, stream.consumer_info(consumer), &json!({})).await?;
+            pending += info.num_pending;
+        }
+        Ok(pending)
     }
 
-    /// The name of this party's consumer, as its signpost says: not to be shown to anybody, see [`crate::consumers`].
-    /// Tries once.
+    /// The name of this party's consumer of messages, as its signpost says: not to be shown to anybody, see
+    /// [`crate::consumers`]. Tries once.
     pub async fn consumer(&self) -> Result<String, CallError> {
-        consumer_of(&self.link).await
+        Ok(consumers_of(&self.link).await?.messages)
     }
 
     /// Follows what is addressed to this party and to everybody, from the last acknowledged message on. Waits until the
@@ -181,10 +185,36 @@ impl Board {
     }
 }
 
-/// Asks the signpost of the link's party for the name of its consumer.
-pub(crate) async fn consumer_of(link: &Link) -> Result<String, CallError> {
-    let signpost: Info = not_there_yet(link.api(subject::consumer_info(link.name().as_str()), &json!({})).await)?;
-    signpost.config.metadata.get(subject::SIGNPOST_KEY).cloned().ok_or(CallError::NoResponders)
+/// The names of a party's consumers.
+pub(crate) struct Consumers {
+    pub(crate) messages: String,
+    /// Of a party that follows chunks too.
+    pub(crate) chunks: Option<String>,
+}
+
+impl Consumers {
+    /// Those that there are, with their streams.
+    fn both(&self) -> impl Iterator<Item = (Stream, &str)> {
+        let chunks = self.chunks.as_deref().map(|consumer| (Stream::Chunks, consumer));
+        std::iter::once((Stream::Messages, self.messages.as_str())).chain(chunks)
+    }
+
+    /// That of one stream.
+    pub(crate) fn of(self, stream: Stream) -> Option<String> {
+        match stream {
+            Stream::Messages => Some(self.messages),
+            Stream::Chunks => self.chunks,
+        }
+    }
+}
+
+/// Asks the signpost of the link's party for the names of its consumers.
+pub(crate) async fn consumers_of(link: &Link) -> Result<Consumers, CallError> {
+    let ask = Stream::Messages.consumer_info(link.name().as_str());
+    let signpost: Info = not_there_yet(link.api(ask, &json!({})).await)?;
+    let named = |key| signpost.config.metadata.get(key).cloned();
+    let messages = named(subject::SIGNPOST_KEY).ok_or(CallError::NoResponders)?;
+    Ok(Consumers { messages, chunks: named(subject::SIGNPOST_CHUNKS_KEY) })
 }
 
 /// A stream or consumer that is not there is one that the operator has not made yet.

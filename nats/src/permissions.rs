@@ -3,8 +3,8 @@
 //! | role | publishes | reads by name |
 //! |---|---|---|
 //! | patient, member | messages from itself to a named party; asks about its signpost; asks, resets and acknowledges its own consumer | nothing |
-//! | server | the same, and a Roster to all | what is addressed to it |
-//! | hospital | the same, and Announce, Begin, Result and Abort to all | Shares and chunks addressed to servers |
+//! | server | the same, and a Roster to all; has a consumer of chunks too | what is addressed to it |
+//! | hospital | the same, and Announce, Begin, Result and Abort to all; has a consumer of chunks too | Shares and chunks addressed to servers |
 //! | operator | the JetStream API; acknowledges its own consumer | |
 //! | monitor | nothing; subscribes to the board and to the headers-only delivery | |
 //! | broker | it is the broker: not listed | |
@@ -18,6 +18,7 @@ use certs::Study;
 use protocol::{Name, Role};
 
 use crate::consumers::ConsumerNames;
+use crate::stream::Stream;
 use crate::subject;
 
 const BROKER: &str = include_str!("../broker/broker.conf");
@@ -74,7 +75,7 @@ fn user(study: &Study, role: Role, name: &Name, parties: &[(Role, Name)], consum
     };
     let readable = readable(role, name, parties);
     let reads: String = readable.iter().map(|subject| format!(",\n          {}", quoted(subject))).collect();
-    let denied: Vec<String> = subject::not_publishable(role, name).iter().map(|subject| quoted(subject)).collect();
+    let denied = listed(&subject::not_publishable(role, name));
     let me = name.as_str();
     let mine = consumers.of(me);
     Some(fill(
@@ -82,13 +83,11 @@ fn user(study: &Study, role: Role, name: &Name, parties: &[(Role, Name)], consum
         &[
             ("name", me),
             ("user", &quoted(&certs::uri(study, role, name))),
-            ("publish", &subject::publishable(name)),
-            ("signpost_info", &subject::consumer_info(me)),
-            ("consumer_info", &subject::consumer_info(&mine)),
-            ("consumer_next", &subject::consumer_next(&mine)),
-            ("consumer_reset", &subject::consumer_reset(&mine)),
-            ("consumer_ack", &subject::consumer_ack(&mine)),
-            ("denied", &denied.join(", ")),
+            ("publish", &listed(&subject::publishable(name))),
+            ("signpost_info", &Stream::Messages.consumer_info(me)),
+            ("consumers", &consumer_subjects(role, &mine)),
+            ("consumer_ack", &Stream::Messages.consumer_ack(&mine)),
+            ("denied", &denied),
             ("reads", &reads),
             ("reads_comment", if reads.is_empty() { "" } else { ", and reads by name" }),
             ("inbox", &subject::inbox(name)),
@@ -99,9 +98,30 @@ fn user(study: &Study, role: Role, name: &Name, parties: &[(Role, Name)], consum
     ))
 }
 
+/// What a party asks, resets and acknowledges its own consumers by, all called `consumer`.
+fn consumer_subjects(role: Role, consumer: &str) -> String {
+    let of = |stream: &Stream| {
+        let (info, next) = (stream.consumer_info(consumer), stream.consumer_next(consumer));
+        listed(&[info, next, stream.consumer_reset(consumer), stream.consumer_ack(consumer)])
+    };
+    followed(role).iter().map(of).collect::<Vec<_>>().join(",\n          ")
+}
+
+/// Which streams a party of this role follows.
+pub(crate) fn followed(role: Role) -> &'static [Stream] {
+    match role {
+        Role::Server | Role::Hospital => &Stream::ALL,
+        Role::Patient | Role::Member | Role::Monitor | Role::Operator | Role::Broker => &[Stream::Messages],
+    }
+}
+
+fn listed(subjects: &[String]) -> String {
+    subjects.iter().map(|subject| quoted(subject)).collect::<Vec<_>>().join(", ")
+}
+
 fn readable(role: Role, name: &Name, parties: &[(Role, Name)]) -> Vec<String> {
     match role {
-        Role::Server => vec![subject::readable_by_server(name)],
+        Role::Server => subject::readable_by_server(name).into(),
         Role::Hospital => parties
             .iter()
             .filter(|(role, _)| *role == Role::Server)
@@ -176,10 +196,10 @@ mod tests {
     #[test]
     fn only_servers_and_the_hospital_read_by_name() {
         let text = rendered(false);
-        assert_eq!(text.matches("DIRECT.GET").count(), 3);
+        assert_eq!(text.matches("DIRECT.GET").count(), 4);
         assert!(text.contains("\"$JS.API.DIRECT.GET.WARD.ward.*.*.*.server.*.*\""));
         assert!(text.contains("\"$JS.API.DIRECT.GET.WARD.ward.*.*.*.server.share.*\""));
-        assert!(text.contains("\"$JS.API.DIRECT.GET.WARD.ward.*.*.*.server.chunk.*\""));
+        assert_eq!(text.matches("\"$JS.API.DIRECT.GET.WARD-CHUNKS.ward.*.*.*.server.chunk.*.raw\"").count(), 2);
     }
 
     #[test]

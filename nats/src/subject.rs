@@ -1,13 +1,16 @@
 //! Every subject that Ward speaks, listens to or permits: no other file spells one.
 //!
-//! A message's subject is `ward.<session>.<round>.<from>.<to>.<kind>.<name>` (PROTOCOL.md, *The board*).
+//! A message's subject is `ward.<session>.<round>.<from>.<to>.<kind>.<name>`, a chunk's has `raw` after it (PROTOCOL.md,
+//! *The board*).
+
+use std::fmt::Display;
 
 use protocol::{Address, Kind, MessageName, Name, Role, RoundNo, SessionTag, To};
 
-/// The one stream: the board.
-pub const STREAM: &str = "WARD";
-/// What the stream stores: every subject of seven tokens that begins with `ward`.
-pub const BOARD: &str = "ward.*.*.*.*.*.*";
+use crate::stream::Stream;
+
+/// The last token of a chunk's subject: it keeps the subjects of the two streams apart.
+const RAW: &str = "raw";
 /// What a monitor may subscribe to: everything of Ward's, stored or not.
 pub const EVERYTHING: &str = "ward.>";
 /// Where the headers-only consumer delivers to.
@@ -18,6 +21,8 @@ pub const WATCH_CONSUMER: &str = "WATCH";
 pub const NOWHERE: &str = "ward.-.-.-.-.-.-";
 /// Where a signpost bears the name of its owner's consumer.
 pub const SIGNPOST_KEY: &str = "ward-consumer";
+/// Where a signpost bears the name of its owner's consumer of chunks, if it has one.
+pub const SIGNPOST_CHUNKS_KEY: &str = "ward-chunks-consumer";
 /// The whole JetStream API: the operator's.
 pub const API: &str = "$JS.API.>";
 
@@ -32,14 +37,32 @@ pub struct SubjectError {
 /// The subject of the message at `address`.
 pub fn subject(address: &Address) -> String {
     let Address { session, round, from, to, kind, name } = address;
-    format!("ward.{session}.{round}.{from}.{to}.{kind}.{name}")
+    spelled(session, round, from, to, *kind, name)
+}
+
+/// A subject of messages of `kind`, or a pattern of such.
+fn spelled(
+    session: impl Display,
+    round: impl Display,
+    from: impl Display,
+    to: impl Display,
+    kind: Kind,
+    name: impl Display,
+) -> String {
+    let subject = format!("ward.{session}.{round}.{from}.{to}.{kind}.{name}");
+    match Stream::of(kind) {
+        Stream::Messages => subject,
+        Stream::Chunks => format!("{subject}.{RAW}"),
+    }
 }
 
 /// The address that `subject` spells. Only the spelling of [`subject`] itself is accepted, so one address has one subject.
 pub fn parse(subject: &str) -> Result<Address, SubjectError> {
     let wrong = |rule| SubjectError { subject: subject.chars().take(200).collect(), rule };
     let tokens: Vec<&str> = subject.split('.').collect();
-    let ["ward", session, round, from, to, kind, name] = tokens[..] else {
+    let (["ward", session, round, from, to, kind, name] | ["ward", session, round, from, to, kind, name, RAW]) =
+        tokens[..]
+    else {
         return Err(wrong("there are seven parts"));
     };
     let address = Address {
@@ -53,9 +76,12 @@ pub fn parse(subject: &str) -> Result<Address, SubjectError> {
     if self::subject(&address) == subject { Ok(address) } else { Err(wrong("numbers and digits have one spelling")) }
 }
 
-/// What the consumer of `me` delivers: what is addressed to it and to everybody.
-pub fn consumer_filters(me: &Name) -> [String; 2] {
-    [format!("ward.*.*.*.{me}.*.*"), format!("ward.*.*.*.{}.*.*", To::All)]
+/// What a consumer of `me` delivers: what is addressed to it and, of messages, to everybody.
+pub fn consumer_filters(stream: Stream, me: &Name) -> Vec<String> {
+    match stream {
+        Stream::Messages => vec![format!("ward.*.*.*.{me}.*.*"), format!("ward.*.*.*.{}.*.*", To::All)],
+        Stream::Chunks => vec![spelled("*", "*", "*", me, Kind::Chunk, "*")],
+    }
 }
 
 /// What the operator's own consumer delivers: sessions that open, and rounds and sessions that end.
@@ -65,18 +91,18 @@ pub fn outcome_filters() -> [String; 3] {
 
 /// All messages of one kind in one round.
 pub fn of_kind(session: SessionTag, round: RoundNo, kind: Kind) -> String {
-    format!("ward.{session}.{round}.*.*.{kind}.*")
+    spelled(session, round, "*", "*", kind, "*")
 }
 
 /// All messages of one kind of one session, in any round.
 pub fn of_kind_in_any_round(session: SessionTag, kind: Kind) -> String {
-    format!("ward.{session}.*.*.*.{kind}.*")
+    spelled(session, "*", "*", "*", kind, "*")
 }
 
 /// What `me` may publish: messages from itself, of any session, round, receiver, kind and name, but for
 /// [`not_publishable`].
-pub fn publishable(me: &Name) -> String {
-    format!("ward.*.*.{me}.*.*.*")
+pub fn publishable(me: &Name) -> [String; 2] {
+    [format!("ward.*.*.{me}.*.*.*"), spelled("*", "*", me, "*", Kind::Chunk, "*")]
 }
 
 /// What a party of this role may not publish among [`publishable`]: a message to all is delivered to everybody, so only
@@ -86,11 +112,11 @@ pub fn not_publishable(role: Role, me: &Name) -> Vec<String> {
         Role::Hospital => &[Kind::Announce, Kind::Begin, Kind::Result, Kind::Abort],
         Role::Server => &[Kind::Roster],
         Role::Patient | Role::Member | Role::Monitor | Role::Operator | Role::Broker => {
-            return vec![format!("ward.*.*.{me}.{}.*.*", To::All)];
+            return vec![format!("ward.*.*.{me}.{}.*.*", To::All), spelled("*", "*", me, To::All, Kind::Chunk, "*")];
         }
     };
     let denied = Kind::ALL.into_iter().filter(|kind| !to_all.contains(kind));
-    denied.map(|kind| format!("ward.*.*.{me}.{}.{kind}.*", To::All)).collect()
+    denied.map(|kind| spelled("*", "*", me, To::All, kind, "*")).collect()
 }
 
 /// The first token of the subjects that answers to `me` come to.
@@ -103,64 +129,15 @@ pub fn inbox(me: &Name) -> String {
     format!("{}.>", inbox_prefix(me))
 }
 
-/// Asks about a party's signpost, or about a consumer by its own name.
-pub fn consumer_info(consumer: &str) -> String {
-    format!("$JS.API.CONSUMER.INFO.{STREAM}.{consumer}")
-}
-
-/// Asks a consumer for its next messages.
-pub fn consumer_next(consumer: &str) -> String {
-    format!("$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{consumer}")
-}
-
-/// Moves a consumer back to what was acknowledged.
-pub fn consumer_reset(consumer: &str) -> String {
-    format!("$JS.API.CONSUMER.RESET.{STREAM}.{consumer}")
-}
-
-/// Acknowledges what a consumer delivered.
-pub fn consumer_ack(consumer: &str) -> String {
-    format!("$JS.ACK.{STREAM}.{consumer}.>")
-}
-
-/// Makes a consumer.
-pub fn consumer_create(consumer: &str) -> String {
-    format!("$JS.API.CONSUMER.CREATE.{STREAM}.{consumer}")
-}
-
-/// Deletes a consumer.
-pub fn consumer_delete(consumer: &str) -> String {
-    format!("$JS.API.CONSUMER.DELETE.{STREAM}.{consumer}")
-}
-
-/// Makes the stream.
-pub fn stream_create() -> String {
-    format!("$JS.API.STREAM.CREATE.{STREAM}")
-}
-
-/// Changes the stream's settings.
-pub fn stream_update() -> String {
-    format!("$JS.API.STREAM.UPDATE.{STREAM}")
-}
-
-/// Deletes messages from the stream.
-pub fn stream_purge() -> String {
-    format!("$JS.API.STREAM.PURGE.{STREAM}")
-}
-
-/// Reads the message with `subject` by its name.
-pub fn direct_get(subject: &str) -> String {
-    format!("$JS.API.DIRECT.GET.{STREAM}.{subject}")
-}
-
 /// What a server may read by name: whatever is addressed to it.
-pub fn readable_by_server(me: &Name) -> String {
-    direct_get(&format!("ward.*.*.*.{me}.*.*"))
+pub fn readable_by_server(me: &Name) -> [String; 2] {
+    let chunks = spelled("*", "*", "*", me, Kind::Chunk, "*");
+    [Stream::Messages.direct_get(&format!("ward.*.*.*.{me}.*.*")), Stream::Chunks.direct_get(&chunks)]
 }
 
 /// What the hospital may read by name: the Shares and chunks addressed to `server`.
 pub fn readable_by_hospital(server: &Name) -> [String; 2] {
-    [Kind::Share, Kind::Chunk].map(|kind| direct_get(&format!("ward.*.*.*.{server}.{kind}.*")))
+    [Kind::Share, Kind::Chunk].map(|kind| Stream::of(kind).direct_get(&spelled("*", "*", "*", server, kind, "*")))
 }
 
 #[cfg(test)]
@@ -207,5 +184,8 @@ mod tests {
         ] {
             assert!(parse(&good.replacen(from, to, 1)).is_err(), "{from} -> {to}");
         }
+        assert!(parse(&format!("{good}.raw")).is_err(), "only a chunk is raw");
+        let chunk = subject(&Address { kind: Kind::Chunk, ..address() });
+        assert!(parse(&chunk).is_ok() && parse(chunk.trim_end_matches(".raw")).is_err());
     }
 }

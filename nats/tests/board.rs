@@ -53,7 +53,7 @@ async fn what_was_not_acknowledged_comes_again_at_once_and_in_order() {
         }
     }
     // The answer to any request comes after the acknowledgement was read.
-    bob.link().ask(&nats::subject::consumer_info("bob"), "".into()).await.unwrap();
+    bob.link().ask(&nats::Stream::Messages.consumer_info("bob"), "".into()).await.unwrap();
     drop((inbox, bob));
 
     let start = Instant::now();
@@ -224,4 +224,54 @@ async fn a_consumer_made_anew_begins_at_the_first_message() {
     next(&mut inbox).await.ack().await;
     operator.remake_consumers(&home.readers()).await.unwrap();
     assert_eq!(next(&mut inbox).await.payload, "1");
+}
+
+/// A chunk is of use only with the message that names it: a server that comes back gets all messages first, then chunks,
+/// and what it acknowledges it acknowledges of both.
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_come_after_the_messages_that_were_there_before_them() {
+    let home = Home::new();
+    let broker = home.start(None).await;
+    home.operator(&broker).await;
+    let alice = home.board(&broker, "alice").await;
+    for number in 1..=40 {
+        for kind in [Kind::Share, Kind::Chunk] {
+            alice.publish(&address(1, "alice", "server", kind, number), vec![number].into()).await.unwrap();
+        }
+    }
+    let server = home.board(&broker, "server").await;
+    assert_eq!(server.pending().await.unwrap(), 80);
+    let mut inbox = server.follow().await.unwrap();
+    for kind in [Kind::Share, Kind::Chunk] {
+        for number in 1..=40 {
+            let delivery = next(&mut inbox).await;
+            assert_eq!((delivery.address.kind, delivery.payload.as_ref()), (kind, [number].as_slice()));
+            if (kind, number) == (Kind::Chunk, 30) {
+                delivery.ack().await;
+            }
+        }
+    }
+    server.link().ask(&nats::Stream::Messages.consumer_info("server"), "".into()).await.unwrap();
+    drop((inbox, server));
+
+    let mut inbox = home.board(&broker, "server").await.follow().await.unwrap();
+    alice.publish(&address(2, "alice", "server", Kind::Share, 41), "new".into()).await.unwrap();
+    let mut left = Vec::new();
+    while left.len() < 11 {
+        left.push(next(&mut inbox).await.payload);
+    }
+    assert!((31..=40).all(|number: u8| left.contains(&vec![number].into())) && left.contains(&"new".into()));
+}
+
+/// Patients follow no chunks: the broker would copy everybody's for each of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_addressed_to_a_patient_reaches_nobody() {
+    let home = Home::new();
+    let broker = home.start(None).await;
+    home.operator(&broker).await;
+    let alice = home.board(&broker, "alice").await;
+    let mut inbox = home.board(&broker, "bob").await.follow().await.unwrap();
+    alice.publish(&address(1, "alice", "bob", Kind::Chunk, 1), "chunk".into()).await.unwrap();
+    alice.publish(&address(1, "alice", "bob", Kind::Share, 2), "share".into()).await.unwrap();
+    assert_eq!(next(&mut inbox).await.payload, "share");
 }

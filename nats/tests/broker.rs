@@ -29,7 +29,7 @@ async fn a_new_party_is_admitted_and_nobody_is_dropped() {
     home.parties.push((Role::Patient, support::name("dave")));
     broker.reload(&home.parties).await.unwrap();
     assert_eq!(broker.endpoint(), &endpoint);
-    operator.make_consumer(&support::name("dave")).await.unwrap();
+    operator.make_consumers(Role::Patient, &support::name("dave")).await.unwrap();
     let dave = nats::Board::new(nats::Link::connect(&endpoint, &dave).await.unwrap());
     let mut daves = dave.follow().await.unwrap();
     dave.publish(&address(1, "dave", "bob", Kind::Share, 1), "dave".into()).await.unwrap();

@@ -5,8 +5,7 @@
 mod support;
 
 use bytes::Bytes;
-use nats::subject::{self, STREAM};
-use nats::{Board, Broker, Operator};
+use nats::{Board, Broker, Operator, Stream};
 use protocol::Kind;
 use serde_json::Value;
 use support::{Home, PATIENCE, address, next};
@@ -30,7 +29,7 @@ impl Attacker {
         self.sent += 1;
         let own = address(9, "alice", "alice", Kind::Share, self.sent);
         self.board.publish(&own, Bytes::from(body.to_owned())).await.unwrap();
-        let pull = subject::consumer_next(&self.board.consumer().await.unwrap());
+        let pull = Stream::Messages.consumer_next(&self.board.consumer().await.unwrap());
         let one = Bytes::from_static(br#"{"batch":1,"expires":60000000000}"#);
         self.client.publish_with_reply(pull, target, one).await.unwrap();
         self.client.flush().await.unwrap();
@@ -38,15 +37,15 @@ impl Attacker {
 
     /// All that makes the one whose consumer is called so deaf.
     async fn attack(&mut self, consumer: &str) {
-        self.deliver(subject::consumer_next(consumer), r#"{"batch":100}"#).await;
-        self.deliver(format!("$JS.ACK.{STREAM}.{consumer}.1.1.1.0.0"), "+ACK").await;
-        self.deliver(subject::consumer_reset(consumer), r#"{"seq":100000}"#).await;
+        self.deliver(Stream::Messages.consumer_next(consumer), r#"{"batch":100}"#).await;
+        self.deliver(format!("$JS.ACK.WARD.{consumer}.1.1.1.0.0"), "+ACK").await;
+        self.deliver(Stream::Messages.consumer_reset(consumer), r#"{"seq":100000}"#).await;
     }
 }
 
 /// What the broker says of a consumer.
 async fn info(operator: &Board, consumer: &str) -> Value {
-    let answer = operator.link().ask(&subject::consumer_info(consumer), Bytes::new()).await.unwrap();
+    let answer = operator.link().ask(&Stream::Messages.consumer_info(consumer), Bytes::new()).await.unwrap();
     serde_json::from_slice(&answer).unwrap()
 }
 
@@ -83,7 +82,7 @@ async fn who_cannot_tell_a_consumers_name_makes_its_owner_not_deaf() {
     mallory.attack("bob").await;
     // The way itself is open: by its name the server's consumer is moved, and what came before has arrived then.
     let servers = broker.consumers().of("server");
-    mallory.deliver(subject::consumer_reset(&servers), r#"{"seq":100000}"#).await;
+    mallory.deliver(Stream::Messages.consumer_reset(&servers), r#"{"seq":100000}"#).await;
     until(&operator, &servers, |info| info["ack_floor"]["stream_seq"] == 99_999).await;
 
     assert_eq!(info(&operator, &mine).await["ack_floor"]["stream_seq"], 0);
@@ -106,7 +105,7 @@ async fn a_consumer_whose_name_is_known_can_be_emptied_by_anybody() {
     let (mut mallory, operator) = board_with_mail(&home, &broker).await;
     let servers = broker.consumers().of("server");
     // Why names are secret: its messages go to nobody, without a trace at the server.
-    mallory.deliver(subject::consumer_next(&servers), r#"{"batch":100}"#).await;
+    mallory.deliver(Stream::Messages.consumer_next(&servers), r#"{"batch":100}"#).await;
     until(&operator, &servers, |info| info["num_pending"] == 0 && info["delivered"]["consumer_seq"] == 3).await;
     assert_eq!(home.board(&broker, "server").await.pending().await.unwrap(), 0);
     // Starting the broker again makes the consumers anew.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use nats::{BoardError, Published, Watcher};
-use protocol::{Kind, RoundNo, SessionTag};
+use protocol::{Kind, Role, RoundNo, SessionTag};
 use support::{Home, PATIENCE, SPACE, address, name, next};
 use tokio::time::Instant;
 
@@ -53,8 +53,8 @@ async fn making_the_board_twice_changes_nothing() {
     let mut inbox = home.board(&broker, "bob").await.follow().await.unwrap();
     alice.publish(&address(1, "alice", "bob", Kind::Key, 1), "1".into()).await.unwrap();
     assert_eq!(next(&mut inbox).await.payload, "1");
-    operator.make_stream(SPACE).await.unwrap();
-    operator.make_consumer(&name("bob")).await.unwrap();
+    operator.make_streams(SPACE).await.unwrap();
+    operator.make_consumers(Role::Patient, &name("bob")).await.unwrap();
     alice.publish(&address(1, "alice", "bob", Kind::Key, 2), "2".into()).await.unwrap();
     assert_eq!(next(&mut inbox).await.payload, "2");
 }
@@ -65,7 +65,7 @@ async fn a_full_board_says_so_and_takes_more_once_something_is_purged() {
     let broker = home.start(None).await;
     let operator = home.operator(&broker).await;
     let alice = home.board(&broker, "alice").await;
-    operator.make_stream(1 << 20).await.unwrap();
+    operator.make_streams(2 << 20).await.unwrap();
     let chunk = |number| address(1, "alice", "server", Kind::Chunk, number);
     let body = bytes::Bytes::from(vec![7; 400 << 10]);
     for number in 1..=2 {
@@ -79,7 +79,7 @@ async fn a_full_board_says_so_and_takes_more_once_something_is_purged() {
     assert_eq!(operator.purge_round_bulk(SessionTag([5; 16]), RoundNo(1)).await.unwrap(), 2);
     assert_eq!(alice.publish(&chunk(3), body.clone()).await.unwrap(), Published::New);
     // More space, on a later start.
-    operator.make_stream(SPACE).await.unwrap();
+    operator.make_streams(SPACE).await.unwrap();
     for number in 4..=8 {
         assert_eq!(alice.publish(&chunk(number), body.clone()).await.unwrap(), Published::New);
     }
@@ -163,6 +163,6 @@ async fn a_board_has_room_for_a_thousand_parties() {
     let home = Home::new();
     let broker = home.start(None).await;
     let operator = home.operator(&broker).await;
-    let names: Vec<_> = (0..1000).map(|number| name(&format!("p{number}"))).collect();
-    operator.remake_consumers(&names).await.unwrap();
+    let parties: Vec<_> = (0..1000).map(|number| (Role::Patient, name(&format!("p{number}")))).collect();
+    operator.remake_consumers(&parties).await.unwrap();
 }

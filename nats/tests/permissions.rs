@@ -4,8 +4,7 @@
 
 mod support;
 
-use nats::subject::{self, STREAM};
-use nats::{Board, CallError, ConsumerNames, Link, Watcher};
+use nats::{Board, CallError, ConsumerNames, Link, Stream, Watcher, subject};
 use protocol::Kind;
 use support::{Home, PATIENCE, address};
 
@@ -31,7 +30,7 @@ fn other(me: &str) -> &'static str {
 }
 
 fn read(from: &str, to: &str, kind: Kind) -> String {
-    subject::direct_get(&subject::subject(&address(1, from, to, kind, 9)))
+    Stream::of(kind).direct_get(&subject::subject(&address(1, from, to, kind, 9)))
 }
 
 fn to_all(me: &str, kind: Kind) -> String {
@@ -50,6 +49,18 @@ const ROWS: &[Row] = &[
         subject: |me, _| subject::subject(&address(1, me, other(me), Kind::Result, 2)),
         payload: "x",
         may: &PARTIES,
+    },
+    Row {
+        what: "write a chunk",
+        subject: |me, _| subject::subject(&address(1, me, "server", Kind::Chunk, 4)),
+        payload: "x",
+        may: &PARTIES,
+    },
+    Row {
+        what: "write a chunk as another",
+        subject: |me, _| subject::subject(&address(1, other(me), "server", Kind::Chunk, 5)),
+        payload: "x",
+        may: &[],
     },
     Row { what: "announce to all", subject: |me, _| to_all(me, Kind::Announce), payload: "x", may: &["hospital"] },
     Row { what: "begin a round", subject: |me, _| to_all(me, Kind::Begin), payload: "x", may: &["hospital"] },
@@ -78,58 +89,85 @@ const ROWS: &[Row] = &[
         may: &[],
     },
     Row { what: "feed the watchers", subject: |_, _| subject::WATCH.into(), payload: "x", may: &[] },
-    Row { what: "ask its signpost", subject: |me, _| subject::consumer_info(me), payload: "", may: &FOLLOWERS },
+    Row { what: "ask its signpost", subject: |me, _| Stream::Messages.consumer_info(me), payload: "", may: &FOLLOWERS },
     Row {
         what: "pull from its signpost",
-        subject: |me, _| subject::consumer_next(me),
+        subject: |me, _| Stream::Messages.consumer_next(me),
         payload: NO_PULL,
         may: &["operator"],
     },
     Row {
         what: "ask about its consumer",
-        subject: |me, names| subject::consumer_info(&names.of(me)),
+        subject: |me, names| Stream::Messages.consumer_info(&names.of(me)),
         payload: "",
         may: &FOLLOWERS,
     },
     Row {
         what: "pull from its consumer",
-        subject: |me, names| subject::consumer_next(&names.of(me)),
+        subject: |me, names| Stream::Messages.consumer_next(&names.of(me)),
         payload: NO_PULL,
         may: &FOLLOWERS,
     },
     Row {
         what: "reset its consumer",
-        subject: |me, names| subject::consumer_reset(&names.of(me)),
+        subject: |me, names| Stream::Messages.consumer_reset(&names.of(me)),
         payload: "{}",
         may: &FOLLOWERS,
     },
     Row {
+        what: "ask about its consumer of chunks",
+        subject: |me, names| Stream::Chunks.consumer_info(&names.of(me)),
+        payload: "",
+        may: &["hospital", "server", "operator"],
+    },
+    Row {
+        what: "pull from its consumer of chunks",
+        subject: |me, names| Stream::Chunks.consumer_next(&names.of(me)),
+        payload: NO_PULL,
+        may: &["hospital", "server", "operator"],
+    },
+    Row {
+        what: "reset its consumer of chunks",
+        // The operator has none, and nobody answers for one that is not there.
+        subject: |me, names| Stream::Chunks.consumer_reset(&names.of(if me == "operator" { "server" } else { me })),
+        payload: "{}",
+        may: &["hospital", "server", "operator"],
+    },
+    Row {
+        what: "reset another's consumer of chunks",
+        subject: |me, names| {
+            Stream::Chunks.consumer_reset(&names.of(if me == "server" { "hospital" } else { "server" }))
+        },
+        payload: "{}",
+        may: &["operator"],
+    },
+    Row {
         what: "ask another's signpost",
-        subject: |me, _| subject::consumer_info(other(me)),
+        subject: |me, _| Stream::Messages.consumer_info(other(me)),
         payload: "",
         may: &["operator"],
     },
     Row {
         what: "ask about another's consumer",
-        subject: |me, names| subject::consumer_info(&names.of(other(me))),
+        subject: |me, names| Stream::Messages.consumer_info(&names.of(other(me))),
         payload: "",
         may: &["operator"],
     },
     Row {
         what: "pull from another's consumer",
-        subject: |me, names| subject::consumer_next(&names.of(other(me))),
+        subject: |me, names| Stream::Messages.consumer_next(&names.of(other(me))),
         payload: NO_PULL,
         may: &["operator"],
     },
     Row {
         what: "reset another's consumer",
-        subject: |me, names| subject::consumer_reset(&names.of(other(me))),
+        subject: |me, names| Stream::Messages.consumer_reset(&names.of(other(me))),
         payload: "{}",
         may: &["operator"],
     },
     Row {
         what: "acknowledge for another",
-        subject: |me, names| format!("$JS.ACK.{STREAM}.{}.1.1.1.0.0", names.of(other(me))),
+        subject: |me, names| format!("$JS.ACK.WARD.{}.1.1.1.0.0", names.of(other(me))),
         payload: "+ACK",
         may: &[],
     },
@@ -165,39 +203,55 @@ const ROWS: &[Row] = &[
     },
     Row {
         what: "read by number",
-        subject: |_, _| format!("$JS.API.DIRECT.GET.{STREAM}"),
+        subject: |_, _| "$JS.API.DIRECT.GET.WARD".into(),
         payload: r#"{"seq":1}"#,
         may: &["operator"],
     },
     Row {
         what: "read by the old request",
-        subject: |_, _| format!("$JS.API.STREAM.MSG.GET.{STREAM}"),
+        subject: |_, _| "$JS.API.STREAM.MSG.GET.WARD".into(),
         payload: r#"{"seq":1}"#,
         may: &["operator"],
     },
     Row {
         what: "ask about the stream",
-        subject: |_, _| format!("$JS.API.STREAM.INFO.{STREAM}"),
+        subject: |_, _| "$JS.API.STREAM.INFO.WARD".into(),
         payload: "",
         may: &["operator"],
     },
     Row {
         what: "purge",
-        subject: |_, _| subject::stream_purge(),
+        subject: |_, _| Stream::Messages.purge(),
         payload: r#"{"filter":"ward.none.*.*.*.*.*"}"#,
         may: &["operator"],
     },
-    Row { what: "change the stream", subject: |_, _| subject::stream_update(), payload: "{}", may: &["operator"] },
+    Row {
+        what: "purge chunks",
+        subject: |_, _| Stream::Chunks.purge(),
+        payload: r#"{"filter":"ward.none.*.*.*.chunk.*.raw"}"#,
+        may: &["operator"],
+    },
+    Row { what: "change the stream", subject: |_, _| Stream::Messages.update(), payload: "{}", may: &["operator"] },
     Row { what: "make a stream", subject: |_, _| "$JS.API.STREAM.CREATE.X".into(), payload: "{}", may: &["operator"] },
     Row { what: "delete a stream", subject: |_, _| "$JS.API.STREAM.DELETE.X".into(), payload: "", may: &["operator"] },
-    Row { what: "make its consumer", subject: |me, _| subject::consumer_create(me), payload: "{}", may: &["operator"] },
     Row {
-        what: "make a consumer by the old request",
-        subject: |me, _| format!("$JS.API.CONSUMER.DURABLE.CREATE.{STREAM}.{me}"),
+        what: "make its consumer",
+        subject: |me, _| Stream::Messages.consumer_create(me),
         payload: "{}",
         may: &["operator"],
     },
-    Row { what: "delete a consumer", subject: |_, _| subject::consumer_delete("X"), payload: "", may: &["operator"] },
+    Row {
+        what: "make a consumer by the old request",
+        subject: |me, _| format!("$JS.API.CONSUMER.DURABLE.CREATE.WARD.{me}"),
+        payload: "{}",
+        may: &["operator"],
+    },
+    Row {
+        what: "delete a consumer",
+        subject: |_, _| Stream::Messages.consumer_delete("X"),
+        payload: "",
+        may: &["operator"],
+    },
     Row { what: "ask the system account", subject: |_, _| "$SYS.REQ.SERVER.PING".into(), payload: "", may: &[] },
 ];
 
@@ -287,5 +341,5 @@ async fn a_refusal_is_an_error_of_the_call_that_caused_it() {
     let monitor = Board::new(home.link(&broker, "monitor").await);
     assert!(monitor.follow().await.unwrap_err().is_refused());
     let operator = nats::Operator::new(link, broker.consumers().clone());
-    assert!(matches!(operator.make_stream(1 << 30).await, Err(CallError::Refused { .. })));
+    assert!(matches!(operator.make_streams(1 << 30).await, Err(CallError::Refused { .. })));
 }

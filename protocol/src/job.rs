@@ -229,6 +229,15 @@ impl Job {
         }
     }
 
+    /// How many bytes its outcome has that the machine holds until they are sent: a driver of many machines has no more
+    /// jobs run at a time than it has room for.
+    pub fn held(&self) -> usize {
+        match self {
+            Job::Mask { chunks, .. } => vector_bytes(chunks),
+            _ => 0,
+        }
+    }
+
     /// Runs the job here and now.
     pub fn run(self) -> Outcome {
         match self {

@@ -3,7 +3,7 @@
 //! A broker may lose what it has acknowledged, and a process may die between storing and sending. So what a machine
 //! writes is kept here, and in its store, until it is settled: a party that starts again, or finds its broker again,
 //! writes it once more under the same name, and the board keeps one of each. What was written in set-up is not kept:
-//! it follows from the session's own records.
+//! it follows from the session's own records. Nor are the chunks of a patient's vector: they are masked again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,7 +70,9 @@ impl Outbox {
     /// Keeps what a machine writes with `out`, then drops what is settled: the last thing that is done to effects. The
     /// last words of sessions that are over go when another one ends.
     pub(crate) fn keep(&mut self, out: &mut Effects, is_over: impl Fn(SessionTag) -> bool) {
-        let fresh: Vec<Outgoing> = out.send.iter().filter(|sent| self.takes(&sent.address)).cloned().collect();
+        let remade = std::mem::take(&mut out.remade);
+        let is_kept = |sent: &&Outgoing| self.takes(&sent.address) && !remade.contains(&sent.address);
+        let fresh: Vec<Outgoing> = out.send.iter().filter(is_kept).cloned().collect();
         for outgoing in fresh {
             let number = self.kept.last_key_value().map_or(0, |(last, _)| last + 1);
             if !is_bulk(outgoing.address.kind) {

@@ -3,6 +3,7 @@
 //! The driver's part is one loop: hand over an [`Input`] with a [`Moment`], then carry out the [`Effects`] in the
 //! order of their fields: store, then send, then run jobs; then wait until [`Effects::wake`] or the next input.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use bytes::Bytes;
@@ -107,6 +108,8 @@ pub struct Effects {
     pub wake: Option<Time>,
     /// What the machine need not write again: for its own outbox.
     pub(crate) settled: Vec<Settled>,
+    /// Of what is sent here, what the machine makes again itself where the board may have lost it: its outbox keeps no copy.
+    pub(crate) remade: BTreeSet<Address>,
 }
 
 impl Effects {

@@ -4,6 +4,9 @@
 
 mod support;
 
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
 use protocol::*;
 use support::*;
 
@@ -248,4 +251,38 @@ fn a_chunk_that_comes_after_its_sessions_end_is_not_kept() {
     chunks.into_iter().for_each(|chunk| study.net.inject(chunk));
     study.settle();
     assert_eq!(records(&study, &name("server"), "early/"), 0);
+}
+
+/// A patient keeps no chunk that it has given away: where the board may have lost it, it is masked again, byte for byte.
+#[test]
+fn chunks_that_the_board_lost_are_masked_again() {
+    let mut study = Build::new(4, 3, 1).wide(300_000).start();
+    study.put(|_| {});
+    study.until(|net| net.count(Kind::Chunk) == 4 * 2);
+    let before = study.net.board().clone();
+    study.net.lose_everything();
+    let (sent, jobs) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(0)));
+    let (all, masks) = (sent.clone(), jobs.clone());
+    study.net.watch(move |who, step| {
+        if let memory::Step::Effects(effects) = step
+            && *who == p(3)
+        {
+            all.borrow_mut().extend(effects.send.iter().map(|outgoing| outgoing.address.kind));
+            masks.set(masks.get() + effects.jobs.iter().filter(|(_, job)| matches!(job, Job::Mask { .. })).count());
+        }
+    });
+    study.net.reconnect(&p(3));
+    assert_eq!(jobs.get(), 1);
+    assert!(sent.borrow().contains(&Kind::Share) && !sent.borrow().contains(&Kind::Chunk), "{:?}", sent.borrow());
+    // Once more while it is at it changes nothing.
+    study.net.reconnect(&p(3));
+    assert_eq!(jobs.get(), 1);
+    let others = [name("hospital"), name("server"), p(0), p(1), p(2)];
+    others.iter().for_each(|who| study.net.reconnect(who));
+    study.net.run();
+    assert_eq!(study.end(), study.sum(0..4));
+    let of_patients = |address: &Address| address.kind == Kind::Chunk && address.to == To::One(name("server"));
+    let chunks: Vec<_> = before.iter().filter(|(address, _)| of_patients(address)).collect();
+    assert_eq!(chunks.len(), 4 * 2);
+    assert!(chunks.into_iter().all(|(address, payload)| study.net.board()[address] == *payload));
 }

@@ -77,10 +77,9 @@ impl Keeper {
         let way = Way { broker: Some(broker.endpoint().clone()), wait: Some(Duration::from_secs(10)) };
         let board = connect(home, &way, &credentials).await?;
         let operator = Operator::new(board.link().clone(), broker.consumers().clone());
-        operator.make_stream(space(home, args)?).await?;
-        operator.make_watch_consumer().await?;
-        let names: Vec<Name> = followers(&parties);
-        operator.remake_consumers(&names).await?;
+        operator.make_streams(space(home, args)?).await?;
+        operator.make_watch_consumers().await?;
+        operator.remake_consumers(&followers(&parties)).await?;
         let outcomes = operator.follow_outcomes().await?;
         let caretaker = Caretaker::new(credentials.authority());
         Ok(Self {
@@ -162,8 +161,8 @@ impl Keeper {
         let new: Vec<(Role, Name)> = listed.iter().filter(|party| !self.parties.contains(party)).cloned().collect();
         if !new.is_empty() {
             self.broker.reload(&listed).await?;
-            for name in followers(&new) {
-                self.operator.make_consumer(&name).await?;
+            for (role, name) in followers(&new) {
+                self.operator.make_consumers(role, &name).await?;
             }
             let names: Vec<Name> = new.into_iter().map(|(_, name)| name).collect();
             note!("admitted {}", protocol::list(&names));
@@ -204,9 +203,9 @@ fn parties(home: &Home) -> anyhow::Result<Vec<(Role, Name)>> {
 }
 
 /// Those of `parties` that follow the board.
-fn followers(parties: &[(Role, Name)]) -> Vec<Name> {
+fn followers(parties: &[(Role, Name)]) -> Vec<(Role, Name)> {
     let follows = |role: &Role| role.is_patient() || matches!(role, Role::Server | Role::Hospital);
-    parties.iter().filter(|(role, _)| follows(role)).map(|(_, name)| name.clone()).collect()
+    parties.iter().filter(|(role, _)| follows(role)).cloned().collect()
 }
 
 /// How many bytes the board may take.

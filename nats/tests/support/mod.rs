@@ -108,15 +108,15 @@ impl Home {
     /// Makes the stream and everybody's consumer.
     pub async fn operator(&self, broker: &Broker) -> Operator {
         let operator = Operator::new(self.link(broker, "operator").await, broker.consumers().clone());
-        operator.make_stream(SPACE).await.unwrap();
+        operator.make_streams(SPACE).await.unwrap();
         operator.remake_consumers(&self.readers()).await.unwrap();
-        operator.make_watch_consumer().await.unwrap();
+        operator.make_watch_consumers().await.unwrap();
         operator
     }
 
-    pub fn readers(&self) -> Vec<Name> {
+    pub fn readers(&self) -> Vec<(Role, Name)> {
         let reads = |role: &Role| !matches!(role, Role::Broker | Role::Operator | Role::Monitor);
-        self.parties.iter().filter(|(role, _)| reads(role)).map(|(_, name)| name.clone()).collect()
+        self.parties.iter().filter(|(role, _)| reads(role)).cloned().collect()
     }
 
     /// A bare client with the party's certificate, and the errors that the broker reports to it.

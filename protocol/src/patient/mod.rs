@@ -110,7 +110,7 @@ impl Machine for Patient {
 
     fn again(&mut self, moment: &Moment, out: &mut Effects) {
         let mut desk = Desk::new(&self.me, moment, &mut self.jobs, out);
-        self.sessions.values().for_each(|session| session.again(&mut desk));
+        self.sessions.values_mut().for_each(|session| session.again(&mut desk));
         self.mail.over().for_each(|id| self.vault.release(id, desk.out));
         self.mail.again(out);
     }

@@ -1,5 +1,7 @@
 //! One round of a patient: decline by rule, or mask and share.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -19,7 +21,7 @@ use crate::secret::{Root, Seed};
 use crate::session::{Asked, Lineup, Rules};
 use crate::shards::Shard;
 use crate::step::{Event, Outgoing};
-use crate::task::Policy;
+use crate::task::{Policy, Record};
 use crate::wire;
 
 /// One round of a patient, from its Begin to its end.
@@ -28,6 +30,8 @@ pub(crate) struct Round {
     pub(super) asked: Asked,
     root: Root,
     stage: Stage,
+    /// What is answered from, and its digest: chunks may have to be masked again.
+    record: Option<(Arc<Record>, Digest)>,
 }
 
 #[derive(Debug)]
@@ -36,10 +40,11 @@ enum Stage {
     Declined,
     /// It was sharing when it was stopped: what it wrote is made again, byte for byte.
     Stopped,
-    /// The vector is being masked.
-    Masking,
-    /// The Share is on its way to the servers; a server's chunks of a long vector follow once the Share is there.
-    Sharing(Vec<Part>),
+    /// The vector is being masked; again, where the board may have lost chunks of it.
+    Masking { again: bool },
+    /// The Share is on its way to the servers; a server's chunks of a long vector follow once the Share is there. Given
+    /// away to be sent, they are kept no longer.
+    Sharing { parts: Vec<Part>, given: bool },
     /// It is too late to share.
     Missed,
 }
@@ -71,7 +76,7 @@ impl Round {
         vault: &mut Vault,
         desk: &mut Desk<'_, Ticket>,
     ) -> Self {
-        let mut round = Self { asked, root, stage: Stage::Masking };
+        let mut round = Self { asked, root, stage: Stage::Masking { again: false }, record: None };
         match round.objection(rules.session, enrolled, policy, vault) {
             Some((decline, why)) => round.decline(decline, why, rules, desk),
             None => {
@@ -91,7 +96,8 @@ impl Round {
     pub(super) fn restore(stored: &[u8], last: RoundNo, rules: &Rules, lineup: &Lineup) -> Option<Self> {
         let Stored { open, declined } = wire::decode(stored, "round").ok()?;
         let (asked, root) = open.reopen(last, rules, lineup)?;
-        Some(Self { asked, root, stage: if declined { Stage::Declined } else { Stage::Stopped } })
+        let stage = if declined { Stage::Declined } else { Stage::Stopped };
+        Some(Self { asked, root, stage, record: None })
     }
 
     /// What the member of this patient derives all from that it writes in this round.
@@ -110,9 +116,17 @@ impl Round {
             return;
         }
         let bound = vault.is_bound(&self.asked.begin.snapshot, rules.session, roster);
-        self.stage = if bound { Stage::Masking } else { Stage::Missed };
+        self.stage = if bound { Stage::Masking { again: false } } else { Stage::Missed };
         if bound {
             self.mask(rules, vault, desk);
+        }
+    }
+
+    /// Masks once more what was given away and the board may have lost: the same bytes.
+    pub(super) fn again(&mut self, rules: &Rules, desk: &mut Desk<'_, Ticket>) {
+        if let Stage::Sharing { given: true, .. } = self.stage {
+            self.stage = Stage::Masking { again: true };
+            self.begin_masking(rules, desk);
         }
     }
 
@@ -161,10 +175,15 @@ impl Round {
         desk.out.event(Event::Declined { session: rules.session, round: self.asked.round, decline, why });
     }
 
-    /// Has the vector masked.
-    fn mask(&self, rules: &Rules, vault: &Vault, desk: &mut Desk<'_, Ticket>) {
+    /// Has the data under the snapshot masked.
+    fn mask(&mut self, rules: &Rules, vault: &Vault, desk: &mut Desk<'_, Ticket>) {
+        self.record = vault.record(&self.asked.begin.snapshot);
+        self.begin_masking(rules, desk);
+    }
+
+    fn begin_masking(&self, rules: &Rules, desk: &mut Desk<'_, Ticket>) {
         let begin = &self.asked.begin;
-        let Some((record, input)) = vault.record(&begin.snapshot) else { return };
+        let Some((record, input)) = self.record.clone() else { return };
         let job = Job::Mask {
             question: begin.question.clone(),
             record,
@@ -179,8 +198,12 @@ impl Round {
 
     /// The masked vector is there: write the Share to the servers, then with its box to each member.
     pub(super) fn masked(&mut self, outcome: Outcome, rules: &Rules, enrolled: &Enrolled, desk: &mut Desk<'_, Ticket>) {
-        let (Stage::Masking, Outcome::Masked { chunks, digests, seeds }) = (&self.stage, outcome) else { return };
-        if desk.now >= self.asked.shares_close() {
+        let (Stage::Masking { again }, Outcome::Masked { chunks, digests, seeds }) = (&self.stage, outcome) else {
+            return;
+        };
+        let again = *again;
+        // Who had shared in time may still be asked for: the hospital reads chunks to the round's end.
+        if !again && desk.now >= self.asked.shares_close() {
             self.stage = Stage::Missed;
             return;
         }
@@ -195,16 +218,20 @@ impl Round {
             let attached = if rides { part.pop().map(|(_, bytes)| bytes) } else { None }.unwrap_or_default();
             let post = pen.post(Kind::Share, &signed, To::One(server.clone()), &attached);
             let report = !part.is_empty();
-            parts.push(Part { share: post.address.clone(), chunks: part });
+            if report {
+                parts.push(Part { share: post.address.clone(), chunks: part });
+            }
             sends.push(Outgoing { report, ..post });
         }
         for (seat, sealed) in enrolled.lineup.seats.iter().zip(&boxes) {
             sends.push(pen.post(Kind::Share, &signed, To::One(seat.identity.name.clone()), sealed));
         }
         desk.out.send.extend(sends);
-        self.stage = Stage::Sharing(parts);
-        let (session, snapshot) = (rules.session, self.asked.begin.snapshot.clone());
-        desk.out.event(Event::Shared { session, round: self.asked.round, snapshot });
+        self.stage = Stage::Sharing { parts, given: false };
+        if !again {
+            let (session, snapshot) = (rules.session, self.asked.begin.snapshot.clone());
+            desk.out.event(Event::Shared { session, round: self.asked.round, snapshot });
+        }
     }
 
     /// The Share and the box of each seat.
@@ -236,12 +263,14 @@ impl Round {
 
     /// A server has the Share: its chunks of a long vector may follow.
     pub(super) fn sent(&mut self, address: &Address, desk: &mut Desk<'_, Ticket>) {
-        let Stage::Sharing(parts) = &mut self.stage else { return };
+        let Stage::Sharing { parts, given } = &mut self.stage else { return };
         let Some(at) = parts.iter().position(|part| part.share == *address) else { return };
         let Part { share, chunks } = parts.swap_remove(at);
+        *given = true;
         for (digest, bytes) in chunks {
             let name = wire::message_name(self.root.expose(), digest, Digest::default(), &share.to);
             let address = Address { kind: Kind::Chunk, name, ..share.clone() };
+            desk.out.remade.insert(address.clone());
             desk.out.send.push(Outgoing { address, payload: bytes, report: false });
         }
     }

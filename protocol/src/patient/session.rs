@@ -107,13 +107,17 @@ impl Session {
         Some(session)
     }
 
-    /// Writes what this patient says in the set-up, as far as its randomness still lives.
-    pub(super) fn again(&self, desk: &mut Desk<'_, Ticket>) {
+    /// Writes what this patient says in the set-up, as far as its randomness still lives, and has the chunks of the open
+    /// round made again.
+    pub(super) fn again(&mut self, desk: &mut Desk<'_, Ticket>) {
         match &self.stage {
             Stage::Joined => self.send_join(desk),
             Stage::Waiting(_) => {}
             // The chains are known; a key that could not be made the first time cannot be made now.
             Stage::In(enrolled) => drop(self.send_keys(&enrolled.lineup, desk)),
+        }
+        if let Some(round) = &mut self.round {
+            round.again(&self.rules, desk);
         }
     }
 
