@@ -117,6 +117,11 @@ impl Member {
         Ok(())
     }
 
+    /// Whether it can still take Keys, and does not know yet of whom: its seal key has no record of its own so far.
+    pub(crate) fn awaits_list(&self) -> bool {
+        self.secret.is_some() && matches!(self.listing, Listing::Partial(_))
+    }
+
     /// The patient that sent `frame`: its place and identity, its signature checked.
     fn sender(&self, frame: &Frame) -> Result<(Place, &Joined), Stop> {
         let Listing::Whole(joined) = &self.listing else { return Err(Stop::Early) };

@@ -167,3 +167,20 @@ fn a_certificate_that_is_renewed_in_set_up_costs_nobody_the_place() {
         assert_eq!(study.faults(), []);
     }
 }
+
+/// A member that starts again after a round, and before the list of who joined reached it, is a member all the same.
+#[test]
+fn a_member_that_the_list_reaches_after_a_round_and_a_restart_holds() {
+    let mut study = Build::new(4, 2, 1).parties();
+    let cut = study.cut(|d| among(d, Kind::List, &[1]));
+    study.announce();
+    study.settle();
+    assert!(matches!(study.ask(), End::Aborted(AbortReason::TooFewShared { .. })));
+    study.net.kill(&p(1));
+    study.net.revive(&p(1));
+    cut.mend();
+    study.net.redeliver(&p(1));
+    study.settle();
+    assert_eq!(study.ask(), study.sum(0..4));
+    assert_eq!(study.faults(), []);
+}

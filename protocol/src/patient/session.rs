@@ -404,8 +404,9 @@ impl Session {
         }
         self.save_chains(desk);
         // The Keys are stored and the first round has ended: nothing is derived from it any more, unless a payload
-        // key is still to come.
-        if !self.rules.announce.payloads && matches!(self.stage, Stage::In(_)) && self.randomness.take().is_some() {
+        // key is still to come, or a member that starts again needs its seal key.
+        let needed = self.rules.announce.payloads || self.member.as_ref().is_some_and(Member::awaits_list);
+        if !needed && matches!(self.stage, Stage::In(_)) && self.randomness.take().is_some() {
             desk.out.forget(self.key("randomness"));
         }
     }
