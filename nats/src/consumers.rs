@@ -9,6 +9,7 @@
 //! So the consumer of `alice` is called `alice-<32 hex digits>`: a keyed hash under a secret of the board's, which only the
 //! broker's configuration and the operator know. What is called `alice` is a **signpost**, a consumer that delivers nothing
 //! and bears the name in its metadata. Only alice (and the operator) may ask about it, and what moves it moves nobody.
+//! A server and the hospital have a second consumer, of chunks, that is called the same in its own stream; the signpost says so.
 //! Nobody else ever sees a subject with the name in it: deliveries bear it as their reply subject, to alice's inbox alone.
 //!
 //! The secret stays the same over restarts, so that a party which was connected before pulls from the same name again.

@@ -144,6 +144,11 @@ impl Feed {
         self.behind > 0
     }
 
+    /// Nothing more is expected until the broker is heard of again.
+    pub(crate) fn count_as_caught_up(&mut self) {
+        self.behind = 0;
+    }
+
     /// For the last message that was handed out.
     pub(crate) fn last(&self) -> Option<Receipt> {
         self.last.clone()

@@ -1,9 +1,9 @@
 //! Ward's carrier. It moves bytes between parties by name and decides nothing: what a message means, and whether it is
 //! to be believed, is `protocol`'s.
 //!
-//! - [`subject`]: the one place that spells a subject.
+//! - [`subject`]: the one place that spells a subject; [`stream`]: the two streams, and the JetStream API's subjects.
 //! - [`link`]: a party's connection, mutual TLS 1.3 with the hybrid post-quantum key exchange, and its errors in words.
-//! - [`board`]: write once, follow, read by name.
+//! - [`board`]: write once, follow, read by name; [`inbox`]: both streams as one.
 //! - [`consumers`]: the names of the consumers, which only their owners can tell.
 //! - [`operator`]: makes the board, purges it.
 //! - [`watch`]: sees who writes what to whom, and no payload.

@@ -1,4 +1,5 @@
-//! Every subject that Ward speaks, listens to or permits: no other file spells one.
+//! Every subject that Ward speaks, listens to or permits: no other file spells one, but [`crate::stream`] those of the
+//! JetStream API.
 //!
 //! A message's subject is `ward.<session>.<round>.<from>.<to>.<kind>.<name>`, a chunk's has `raw` after it (PROTOCOL.md,
 //! *The board*).
