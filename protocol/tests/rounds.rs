@@ -336,3 +336,17 @@ fn more_patients_than_expected_join_while_another_server_is_awaited() {
     assert_eq!(study.net.count(Kind::Refuse), 0);
     assert_eq!(study.ask(), study.sum(0..5));
 }
+
+/// A server that has no part of so short a vector says so in its MaskedSum, which may be the last thing that is missing;
+/// also where nothing is checked.
+#[test]
+fn a_server_without_a_part_may_be_the_last_to_say_so() {
+    for audit in [Audit::None, Audit::Sample] {
+        let mut study = Build { servers: 3, ..Build::new(6, 4, 1) }.start();
+        study.net.tamper(|delivery| {
+            let late = delivery.address.kind == Kind::MaskedSum && delivery.address.from == server(2);
+            vec![memory::Delivery { delay: if late { 500 } else { 0 }, ..delivery }]
+        });
+        assert_eq!(study.ask_with(|ask| ask.audit = audit), study.sum(0..6), "{audit:?}");
+    }
+}

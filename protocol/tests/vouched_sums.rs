@@ -135,6 +135,29 @@ fn a_member_that_adds_one_is_named_and_the_right_sum_stands() {
     }
 }
 
+/// A hospital that is killed while it finds out who lies goes on: it asks nobody for the same twice, so nobody honest
+/// accuses it, and only the liar is named.
+#[test]
+fn a_hospital_that_is_killed_at_any_step_still_names_the_liar_alone() {
+    let (sum, vouched) = (lie(Kind::MaskSum, 1), lie(Kind::CheckSum, 1));
+    for lies in [vec![sum], vec![sum, vouched]] {
+        for steps in (80..).step_by(7) {
+            let mut study = Build::new(6, 4, 1).wide(3).start();
+            Liar::sit(&mut study, SENDER, &lies);
+            study.put(|_| {});
+            let until = study.net.now().plus_seconds(60);
+            if !(0..steps).all(|_| study.net.advance(until)) || !study.ends().is_empty() {
+                break;
+            }
+            study.net.kill(&name("hospital"));
+            study.net.revive(&name("hospital"));
+            study.net.run();
+            assert_eq!(study.end(), study.sum(0..6), "after {steps} steps");
+            assert_eq!(study.accused(), [p(SENDER)], "after {steps} steps: {:?}", study.faults());
+        }
+    }
+}
+
 /// With c=3, t=1 each block has two holders: where they differ nobody can tell who lies, so nobody is accused; a sender that
 /// contradicts what it vouches for itself is named.
 #[test]

@@ -17,12 +17,12 @@ use crate::error::{AbortReason, Fault, Wrong};
 use crate::id::{Digest, Kind, Name, To};
 use crate::job::{Job, Words};
 use crate::kdf;
-use crate::message::CheckSum;
+use crate::message::{Check, CheckSum};
 use crate::plan::Audit;
 use crate::secret::Root;
 use crate::session::{Asked, Lineup, Rules, sum_info};
 use crate::step::Event;
-use crate::wire::{self, Frame};
+use crate::wire::{self, Frame, Signed};
 
 /// What became of the checks of one cohort.
 #[derive(Debug)]
@@ -56,6 +56,20 @@ impl Checks {
         let checkable = rules.announce.sharing.checkable();
         let vouch = checkable.then(|| Vouch::new(rules, asked.chunks, asked.round, &drawn));
         Self { drawn, vouch, wrong: BTreeSet::new(), caught: Vec::new() }
+    }
+
+    /// Notes a Check that was written before a restart: its holder answers it, and none that asks for the same again.
+    fn asked_before(&mut self, signed: &Signed, lineup: &Lineup) -> Result<(), Stop> {
+        let frame = signed.open()?;
+        let check: Check = frame.envelope.body()?;
+        let seat = match &frame.envelope.to {
+            To::One(holder) => lineup.seat_of(holder),
+            To::All => None,
+        };
+        if let (Some(vouch), Some(seat)) = (&mut self.vouch, seat) {
+            vouch.sent(frame.digest, seat, check);
+        }
+        Ok(())
     }
 
     /// Of how many chunks the mask sums are vouched for.
@@ -104,8 +118,19 @@ impl Checks {
 }
 
 impl Round {
-    /// Asks holders for what of the mask sums is not settled; each for each sum once.
+    /// The checks as they were before a restart, where holders had been asked.
+    pub(super) fn checks_again(&self, cohort: Digest, rules: &Rules, lineup: &Lineup) -> Result<Option<Checks>, Stop> {
+        if self.asked_holders.is_empty() {
+            return Ok(None);
+        }
+        let mut checks = Checks::begin(self.audit, &self.asked, &self.root, cohort, rules);
+        self.asked_holders.iter().try_for_each(|signed| checks.asked_before(signed, lineup))?;
+        Ok(Some(checks))
+    }
+
+    /// Asks holders for what of the mask sums is not settled; each for each sum once, also across a restart.
     pub(super) fn ask_holders(&mut self, lineup: &Lineup, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        let before = self.asked_holders.len();
         let confirmed: Vec<u8> = self.confirms.keys().copied().collect();
         let pen = Pen { me: desk.me, session: rules.session, round: self.asked.round, secret: self.root.expose() };
         let Stage::Opening(opening) = &mut self.stage else { return };
@@ -115,6 +140,10 @@ impl Round {
             let signed = pen.sign(Kind::Check, to.clone(), opening.open, &check);
             desk.out.send.push(pen.post(Kind::Check, &signed, to, &[]));
             vouch.sent(signed.digest(), seat, check);
+            self.asked_holders.push(signed);
+        }
+        if self.asked_holders.len() > before {
+            self.save(rules.session, desk);
         }
     }
 
@@ -161,6 +190,10 @@ impl Open {
         let (round, lineup) = self.parts()?;
         let seat = lineup.seat_of(&frame.envelope.from).ok_or(Wrong::NotItsRole)?;
         frame.verify(&lineup.seats[usize::from(seat)].identity)?;
+        if !matches!(round.stage, Stage::Opening(_)) {
+            // The Check was written before a restart, and the Cohort is not here again.
+            return Err(Stop::Early);
+        }
         let CheckSum { encapsulation, pieces } = frame.envelope.body()?;
         let attached: Vec<ByteBuf> = wire::decode(&frame.attachment, "mask sum pieces")?;
         let loose: Vec<(Digest, Bytes)> =
@@ -174,8 +207,7 @@ impl Open {
             vouch.take(digest, &bytes);
         }
         for piece in attached {
-            let ticket = Ticket { session: rules.session, round: round.asked.round, work: Work::Identify };
-            desk.run(ticket, Job::Identify { bytes: Bytes::from(piece.into_vec()) });
+            round.identify(&frame.envelope.from, Bytes::from(piece.into_vec()), rules.session, desk);
         }
         round.open_answers(lineup, rules, desk);
         Ok(())

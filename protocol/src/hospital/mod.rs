@@ -16,7 +16,7 @@ use bytes::Bytes;
 use crate::desk::{self, Desk, Jobs, Me, Stop};
 use crate::early;
 use crate::error::PlanError;
-use crate::id::{Address, Digest, Kind, RoundNo, SessionId, Time};
+use crate::id::{Address, Digest, Kind, Name, RoundNo, SessionId, Time};
 use crate::mail::Mail;
 use crate::plan::{Ask, Plan};
 use crate::records::Records;
@@ -34,8 +34,8 @@ pub(crate) struct Ticket {
 
 #[derive(Debug)]
 enum Work {
-    /// Which chunk is this?
-    Identify,
+    /// Which chunk is this that came from this party?
+    Identify { from: Name },
     /// Which chunk is this that was read from the board, of whom in the cohort?
     Read { at: usize, chunk: u32 },
     /// Adding up a chunk again.

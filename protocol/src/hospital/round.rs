@@ -88,7 +88,7 @@ pub(super) struct Round {
     pub(super) asked: Asked,
     pub(super) root: Root,
     pub(super) secret: Arc<SealSecret>,
-    audit: Audit,
+    pub(super) audit: Audit,
     last: Last,
     pub(super) confirms: BTreeMap<u8, Signed>,
     refusals: BTreeMap<u8, Refuse>,
@@ -98,12 +98,14 @@ pub(super) struct Round {
     listed: Listed,
     /// The Opens that were written, also before a restart.
     opens: Vec<Signed>,
+    /// The Checks that were written, also before a restart.
+    pub(super) asked_holders: Vec<Signed>,
     /// The hospital's own sum of the masked vectors, from the Cohort on, unless nothing is checked.
     recount: Option<Recount>,
     pub(super) stage: Stage,
 }
 
-/// What the store keeps of an open round: the Opens too, as the sums that come answer those.
+/// What the store keeps of an open round: Opens and Checks too, as the sums that come answer those.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
@@ -111,6 +113,7 @@ struct Stored {
     audit: Audit,
     last: Last,
     opens: Vec<Signed>,
+    checks: Vec<Signed>,
 }
 
 impl Round {
@@ -122,26 +125,46 @@ impl Round {
         servers: usize,
     ) -> Self {
         let (confirms, refusals, masked) = (BTreeMap::new(), BTreeMap::new(), Masked::new(servers));
-        let (listed, opens, recount, stage) = (Listed::default(), Vec::new(), None, Stage::Asking);
-        let patience = None;
-        Self { asked, root, secret, audit, last, confirms, refusals, patience, masked, listed, opens, recount, stage }
+        let (listed, opens, asked_holders) = (Listed::default(), Vec::new(), Vec::new());
+        Self {
+            asked,
+            root,
+            secret,
+            audit,
+            last,
+            confirms,
+            refusals,
+            patience: None,
+            masked,
+            listed,
+            opens,
+            asked_holders,
+            recount: None,
+            stage: Stage::Asking,
+        }
     }
 
     pub(super) fn save(&self, session: SessionId, desk: &mut HospitalDesk<'_>) {
         let open = OpenRound::new(&self.asked, &self.root);
-        let stored = Stored { open, audit: self.audit, last: self.last, opens: self.opens.clone() };
+        let (opens, checks) = (self.opens.clone(), self.asked_holders.clone());
+        let stored = Stored { open, audit: self.audit, last: self.last, opens, checks };
         desk.out.put(session_key(session, "round"), wire::encode(&stored));
     }
 
     /// The round as the store has it: Cohort, Confirms and sums come again.
     pub(super) fn restore(stored: &[u8], rules: &Rules, open: &Open, secret: Arc<SealSecret>) -> Option<Self> {
-        let Stored { open: kept, audit, last, opens } = wire::decode(stored, "round").ok()?;
+        let Stored { open: kept, audit, last, opens, checks } = wire::decode(stored, "round").ok()?;
         let (asked, root) = kept.reopen(open.last, rules, &open.lineup)?;
-        Some(Self { opens, ..Self::new(asked, root, secret, (audit, last), open.lineup.servers.len()) })
+        Some(Self {
+            opens,
+            asked_holders: checks,
+            ..Self::new(asked, root, secret, (audit, last), open.lineup.servers.len())
+        })
     }
 
-    /// The Cohort is here. Where an Open of it was written before a restart, the sums that answer it are on their way.
-    fn confirm(&mut self, fixed: Fixed, rules: &Rules, desk: &HospitalDesk<'_>) -> Result<(), Stop> {
+    /// The Cohort is here. Where an Open of it was written before a restart, the sums that answer it are on their way, and
+    /// so is what answers the Checks that were.
+    fn confirm(&mut self, fixed: Fixed, rules: &Rules, lineup: &Lineup, desk: &HospitalDesk<'_>) -> Result<(), Stop> {
         let mut asked = MaskSums::new(rules.blocks.len() as u16);
         let (mut first, mut confirms) = (None, Vec::new());
         for signed in &self.opens {
@@ -159,8 +182,8 @@ impl Round {
             Some(open) => {
                 let again = desk.now.plus_millis(self.asked.tenth());
                 let sums = asked;
-                let opening =
-                    Opening { fixed, open, confirms, sums, again, summed: false, checks: None, adding: false };
+                let checks = self.checks_again(fixed.digest, rules, lineup)?;
+                let opening = Opening { fixed, open, confirms, sums, again, summed: false, checks, adding: false };
                 Stage::Opening(Box::new(opening))
             }
         };
@@ -169,6 +192,12 @@ impl Round {
 
     fn pen<'a>(&'a self, session: SessionId, me: &'a Me) -> Pen<'a> {
         Pen { me, session, round: self.asked.round, secret: self.root.expose() }
+    }
+
+    /// Which chunk is this that came from `from`?
+    pub(super) fn identify(&self, from: &Name, bytes: Bytes, session: SessionId, desk: &mut HospitalDesk<'_>) {
+        let work = Work::Identify { from: from.clone() };
+        desk.run(Ticket { session, round: self.asked.round, work }, Job::Identify { bytes });
     }
 
     /// The Cohort, once it is here.
@@ -426,7 +455,7 @@ impl Open {
             round.recount = Some(Recount::new(rules, &round.asked, &fixed, shares, joined));
         }
         let begun = round.recount.as_mut().map_or(Ok(()), |recount| recount.read_on(desk));
-        round.confirm(fixed, rules, desk)?;
+        round.confirm(fixed, rules, lineup, desk)?;
         desk.out.event(Event::Cohort { round: number, count: places.len() });
         self.remember(Past { round: number, snapshot, places }, rules, desk);
         self.unless_lost(begun, rules, desk);
@@ -542,13 +571,14 @@ impl Open {
             return Err(Stop::Fault(Wrong::Equivocation));
         }
         if shard.rides(&round.asked.chunks) {
-            let bytes = frame.attachment.clone();
-            let ticket = Ticket { session: rules.session, round: round.asked.round, work: Work::Identify };
-            desk.run(ticket, Job::Identify { bytes });
-        } else if let Some(recount) = &mut round.recount {
-            recount.take_names(server, &frame.attachment)?;
-            self.add_up(rules, desk);
+            round.identify(&frame.envelope.from, frame.attachment.clone(), rules.session, desk);
+            return Ok(());
         }
+        if let Some(recount) = &mut round.recount {
+            recount.take_names(server, &frame.attachment)?;
+        }
+        // No chunk follows from a server that has no part of so short a vector: this may be all that was missing.
+        self.add_up(rules, desk);
         Ok(())
     }
 
@@ -609,8 +639,7 @@ impl Open {
             }
         }
         for piece in attached {
-            let ticket = Ticket { session: rules.session, round: round.asked.round, work: Work::Identify };
-            desk.run(ticket, Job::Identify { bytes: Bytes::from(piece.into_vec()) });
+            round.identify(&frame.envelope.from, Bytes::from(piece.into_vec()), rules.session, desk);
         }
         Ok(())
     }
@@ -626,15 +655,14 @@ impl Open {
             return Err(Wrong::NotItsRole.into());
         }
         let round = self.current(address.round)?;
-        let ticket = Ticket { session, round: round.asked.round, work: Work::Identify };
-        desk.run(ticket, Job::Identify { bytes: payload.clone() });
+        round.identify(&address.from, payload.clone(), session, desk);
         Ok(())
     }
 
     pub(super) fn done(&mut self, ticket: Ticket, outcome: Outcome, rules: &Rules, desk: &mut HospitalDesk<'_>) {
         let Ok(round) = self.current(ticket.round) else { return };
         match (ticket.work, outcome) {
-            (Work::Identify, Outcome::Identified { bytes, digest }) => {
+            (Work::Identify { from }, Outcome::Identified { bytes, digest }) => {
                 // Whoever copies another's digests into its own message must not keep the piece from its owner.
                 let mut taken = round.masked.take(digest, &bytes);
                 if let Stage::Opening(opening) = &mut round.stage {
@@ -642,9 +670,10 @@ impl Open {
                 }
                 taken |= round.vouch().is_some_and(|vouch| vouch.take(digest, &bytes));
                 if !taken {
-                    // Each member and server may be one sum ahead of the messages that name its pieces.
-                    let senders = usize::from(rules.announce.sharing.committee()) + rules.announce.servers.len();
-                    round.masked.keep(digest, bytes, senders * round.asked.chunks.count() as usize);
+                    // Whoever sends may be ahead of the messages that name its pieces by all that it may be asked for: a
+                    // sum, and one more for each block that it is to vouch for.
+                    let sums = 1 + rules.blocks.len();
+                    round.masked.keep(from, digest, bytes, sums * round.asked.chunks.count() as usize);
                 }
                 if let Ok((round, lineup)) = self.parts() {
                     round.open_answers(lineup, rules, desk);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::chunks::{CHUNK_BYTES, Chunks};
-use crate::id::Digest;
+use crate::id::{Digest, Name};
 use crate::job::SealedSum;
 use crate::message::MaskSum;
 use crate::seal::TAG_BYTES;
@@ -44,8 +44,8 @@ const LARGEST_PIECE: usize = CHUNK_BYTES + TAG_BYTES;
 pub(super) struct Masked {
     /// By server.
     parts: Vec<Option<Pieces>>,
-    /// Chunks that came before the message that names them.
-    loose: BTreeMap<Digest, Bytes>,
+    /// Chunks that came before the message that names them, and from whom.
+    loose: BTreeMap<Digest, (Name, Bytes)>,
 }
 
 impl Masked {
@@ -59,7 +59,7 @@ impl Masked {
             return known.0.iter().map(|(digest, _)| digest).eq(&digests);
         }
         let mut pieces = Pieces::new(digests);
-        for (digest, bytes) in &self.loose {
+        for (digest, (_, bytes)) in &self.loose {
             pieces.take(*digest, bytes);
         }
         self.parts[server] = Some(pieces);
@@ -71,16 +71,17 @@ impl Masked {
         self.parts.iter_mut().flatten().fold(false, |named, part| part.take(digest, bytes) | named)
     }
 
-    /// Keeps a chunk that nobody has named yet; at most `most` of them.
-    pub(super) fn keep(&mut self, digest: Digest, bytes: Bytes, most: usize) {
-        if self.loose.len() < most && bytes.len() <= LARGEST_PIECE {
-            self.loose.insert(digest, bytes);
+    /// Keeps a chunk that nobody has named yet; at most `most` of each sender, so that who floods costs nobody else's.
+    pub(super) fn keep(&mut self, from: Name, digest: Digest, bytes: Bytes, most: usize) {
+        let kept = self.loose.values().filter(|(sender, _)| *sender == from).count();
+        if kept < most && bytes.len() <= LARGEST_PIECE {
+            self.loose.insert(digest, (from, bytes));
         }
     }
 
     /// A chunk that came before it was named.
     pub(super) fn loose(&self, digest: Digest) -> Option<Bytes> {
-        self.loose.get(&digest).cloned()
+        self.loose.get(&digest).map(|(_, bytes)| bytes.clone())
     }
 
     /// The digest of a chunk of the vector, as its server said.

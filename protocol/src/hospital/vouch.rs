@@ -126,8 +126,11 @@ impl Vouch {
         group(wanted)
     }
 
-    /// A Check was sent.
+    /// A Check was sent, maybe before a restart.
     pub(super) fn sent(&mut self, digest: Digest, seat: u8, check: Check) {
+        for pair in check.pairs() {
+            self.verdicts.entry(pair).or_default().asked.insert(seat);
+        }
         self.sent.insert(digest, Sent { seat, check, came: None, opened: false });
     }
 
