@@ -144,3 +144,30 @@ fn the_mail_of_a_session_that_cannot_be_read_goes_with_it() {
         assert_eq!(mail(&study, &who), 0, "{who}");
     }
 }
+
+/// The list of who joined may come in pieces. What a member had of them when it was stopped is not delivered again: it
+/// would know nobody, and so be missing for as long as the session lives.
+#[test]
+fn a_member_that_is_stopped_between_two_pieces_of_the_list_knows_everybody() {
+    const PATIENTS: usize = 400;
+    // Joins of marked patients carry a seal key: so many take two pieces.
+    let mut study = Build { bound: 1, ..Build::new(0, 3, 1) }.parties();
+    study.build.patients = PATIENTS;
+    let schema = study.build.schema();
+    for i in 0..PATIENTS {
+        study.net.add_patient(&p(i), Role::Member, policy(), schema.clone());
+        let record = Record::new([("value".into(), vec![1])].into(), &schema).unwrap();
+        study.net.offer(&p(i), &snapshot("1"), record).unwrap();
+    }
+    study.announce();
+    study.until(|net| net.count(Kind::Roster) == 1);
+    let member = study.committee()[0].clone();
+    let piece = format!("session/{}/piece/", study.session);
+    let has_piece = |store: &Records| store.keys().any(|key| key.starts_with(&piece));
+    study.until(|net| net.store(&member).is_some_and(has_piece));
+    study.net.kill(&member);
+    study.net.revive(&member);
+    study.net.run();
+    assert!(!has_piece(study.net.store(&member).unwrap()));
+    assert_eq!(study.ask(), End::Opened(vec![PATIENTS as i64]));
+}

@@ -19,7 +19,7 @@ use crate::outbox::Settled;
 use crate::records::{Records, session_key};
 use crate::seal::{self, SealSecret, SumOpener};
 use crate::secret::{Root, SessionRandomness};
-use crate::session::{Asked, Fixed, Lineup, Rules, read_confirms};
+use crate::session::{Asked, Fixed, Lineup, Pieces, Rules, read_confirms};
 use crate::step::Event;
 use crate::task::Policy;
 use crate::wire::{self, Frame, Signed};
@@ -452,7 +452,7 @@ impl Session {
     /// Forgets all that the store has of this session but receipts.
     pub(super) fn wipe(&mut self, desk: &mut Desk<'_, Ticket>) {
         if let Some(member) = &mut self.member {
-            member.forget_single(self.rules.session, desk);
+            member.wipe(self.rules.session, desk);
         }
         for what in ["state", "randomness", "chains", "round", "payload", "list", "seal", "holdings", "confirmed"] {
             desk.out.forget(self.key(what));
@@ -511,8 +511,9 @@ impl Session {
             None => None,
         };
         let member = match (&lineup, bytes("list").or(bytes("confirmed")), &randomness) {
-            // Stopped between Roster and list: it has confirmed nothing, and the list is still to come.
-            (Some(lineup), None, Some(randomness)) => seated(lineup, me, randomness, session, min_cohort),
+            // Stopped between Roster and list: it has confirmed nothing, and the rest of the list is still to come.
+            (Some(lineup), None, Some(randomness)) => seated(lineup, me, randomness, session, min_cohort)
+                .map(|member| member.with_pieces(Pieces::restore(&rules, lineup, me, store))),
             (Some(lineup), ..) => Member::restore(lineup, &rules, me, min_cohort, store),
             (None, ..) => None,
         };
