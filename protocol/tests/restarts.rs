@@ -77,6 +77,26 @@ fn values_are_not_answered_in_other_units_after_a_restart() {
     assert_eq!(restore(0, Scale::new(1).unwrap()).snapshots().count(), 0);
 }
 
+/// Values in a store that are not those that were shared under their label are not answered from, in no later round either.
+#[test]
+fn other_values_in_a_store_than_were_shared_are_not_answered_from() {
+    let mut study = Build::new(6, 4, 1).start();
+    assert_eq!(study.ask(), study.sum(0..6));
+    study.net.kill(&p(5));
+    let mut store = study.net.store(&p(5)).unwrap().clone();
+    let (secret, _): (serde_bytes::ByteBuf, Record) = rmp_serde::from_slice(&store["values/1"]).unwrap();
+    store.insert("values/1".into(), encode(&(secret, study.build.record(0))).into());
+    study.net.restore_store(&p(5), store);
+    study.net.revive(&p(5));
+    assert!(
+        matches!(study.ask(), End::Aborted(AbortReason::TooFewShared { shared: 5, needed: 6 })),
+        "{:?}",
+        study.end()
+    );
+    study.net.offer(&p(5), &snapshot("1"), study.build.record(5)).unwrap();
+    assert_eq!(study.ask(), study.sum(0..6));
+}
+
 /// A patient that cannot read where a snapshot went does not start: it would share it a second time.
 #[test]
 fn a_record_of_once_that_cannot_be_read_is_no_fresh_start() {
