@@ -404,7 +404,9 @@ impl Session {
         self.save_chains(desk);
         // The Keys are stored and the first round has ended: nothing is derived from it any more, unless a payload
         // key is still to come.
-        if !self.rules.announce.payloads && matches!(self.stage, Stage::In(_)) && self.randomness.take().is_some() {
+        let payloads = self.rules.announce.payloads;
+        let is_spent = matches!(&self.stage, Stage::In(enrolled) if !payloads || enrolled.payload_key.is_some());
+        if is_spent && self.randomness.take().is_some() {
             desk.out.forget(self.key("randomness"));
         }
     }
