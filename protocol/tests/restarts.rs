@@ -52,6 +52,9 @@ fn a_session_that_cannot_be_read_is_not_joined_anew_and_leaves_no_keys() {
         store.insert(format!("session/{}/state", study.session), vec![0].into());
         study.net.restore_store(&p(i), store);
         study.net.revive(&p(i));
+        // Nor after the next restart, when nothing is left of it that could not be read.
+        study.net.kill(&p(i));
+        study.net.revive(&p(i));
     }
     study.net.post(again(&announce), announce.signed().frame(&[]));
     study.net.sleep(1_000);
