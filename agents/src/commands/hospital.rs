@@ -187,6 +187,8 @@ fn may_pass(reason: &AbortReason) -> bool {
             | AbortReason::NoCohort
             | AbortReason::TooFewConfirmed { .. }
             | AbortReason::SumsMissing { .. }
+            | AbortReason::Unchecked { .. }
+            | AbortReason::CheckLost { .. }
             | AbortReason::BoardLost
     )
 }
