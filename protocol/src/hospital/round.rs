@@ -88,7 +88,7 @@ pub(super) struct Round {
     pub(super) asked: Asked,
     pub(super) root: Root,
     pub(super) secret: Arc<SealSecret>,
-    pub(super) audit: Audit,
+    audit: Audit,
     last: Last,
     pub(super) confirms: BTreeMap<u8, Signed>,
     refusals: BTreeMap<u8, Refuse>,
@@ -182,7 +182,7 @@ impl Round {
             Some(open) => {
                 let again = desk.now.plus_millis(self.asked.tenth());
                 let sums = asked;
-                let checks = self.checks_again(fixed.digest, rules, lineup)?;
+                let checks = self.checks_again(rules, lineup)?;
                 let opening = Opening { fixed, open, confirms, sums, again, summed: false, checks, adding: false };
                 Stage::Opening(Box::new(opening))
             }
@@ -306,10 +306,15 @@ impl Round {
             desk.out.event(Event::Summed { round: asked.round });
             // Holders have a tenth of the round to vouch before others are asked.
             opening.again = desk.now.plus_millis(asked.tenth());
-        }
-        if recount.is_some() {
-            let begin = || Checks::begin(self.audit, asked, &self.root, opening.fixed.digest, rules);
-            opening.checks.get_or_insert_with(begin);
+            if recount.is_some() {
+                let checks = opening.checks.get_or_insert_with(|| Checks::new(asked, rules));
+                if checks.vouch.is_some() {
+                    // Who knows what is drawn must not choose its sum by it.
+                    opening.sums.close();
+                }
+                let fresh = desk.fresh("ward/1 audit", &opening.fixed.digest.0);
+                checks.draw(self.audit, &asked.chunks, &fresh);
+            }
         }
         true
     }
@@ -630,7 +635,7 @@ impl Open {
         let incoming = Incoming::new(sum);
         let digests = incoming.digests();
         if !opening.sums.arrived(frame.envelope.after, seat, incoming) {
-            return Err(Stop::Useless("a MaskSum that was not asked for, or is known"));
+            return Err(Stop::Useless("a MaskSum that was not asked for, is known, or comes after chunks were drawn"));
         }
         // Pieces may have come before the message that names them.
         for digest in digests {
@@ -702,7 +707,9 @@ impl Open {
             (Work::Reconstruct, Outcome::Reconstructed(mut sum)) => {
                 self.answer(std::mem::take(&mut sum.0), rules, desk)
             }
-            (Work::Reconstruct, Outcome::WrongSums(seats)) => self.wrong_sums(&seats, rules, desk),
+            (Work::Reconstruct, Outcome::WrongSums(seats)) => {
+                self.wrong_sums(&seats, "a mask sum that t+1 holders give otherwise", rules, desk);
+            }
             (Work::Reconstruct, Outcome::BadSum(seat)) => self.bad_sum(seat, rules, desk),
             (Work::Reconstruct, Outcome::Unfit) => self.unfit_masked_sum(rules, desk),
             _ => {}
@@ -722,12 +729,16 @@ impl Open {
         self.abort(AbortReason::SumsMissing { missing }, String::new(), last, rules, desk);
     }
 
-    /// A mask sum did not open, or was not what was asked for: its sender is named and others are asked.
+    /// A mask sum did not open, or was not what was asked for: its sender is named, and others are asked: to vouch for its
+    /// blocks where they can be checked, else for their sum.
     fn bad_sum(&mut self, seat: u8, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        const RULE: &str = "a mask sum that does not open, or is of other blocks";
         let Ok((round, lineup)) = self.parts() else { return };
+        if round.vouch().is_some() {
+            return self.wrong_sums(&[seat], RULE, rules, desk);
+        }
         let from = lineup.seats[usize::from(seat)].identity.name.clone();
-        let wrong = Wrong::Rule("a mask sum that does not open, or is of other blocks");
-        desk.out.event(Event::Fault(Fault { from, kind: Kind::MaskSum, wrong }));
+        desk.out.event(Event::Fault(Fault { from, kind: Kind::MaskSum, wrong: Wrong::Rule(RULE) }));
         if let Stage::Opening(opening) = &mut round.stage {
             opening.adding = false;
             opening.again = desk.now;
