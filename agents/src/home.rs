@@ -59,6 +59,19 @@ pub(crate) enum HomeError {
         /// Where the party's folder would be.
         dir: PathBuf,
     },
+    /// A party of another role than the command is for.
+    #[error(
+        "`{name}` is a {has} of this study and cannot run as a {wanted}: name a {wanted}, whose records the command may \
+         change"
+    )]
+    OtherRole {
+        /// Who was named.
+        name: Name,
+        /// What it is.
+        has: Role,
+        /// What it was named as.
+        wanted: Role,
+    },
     /// The folder of one party holds the certificate of another.
     #[error(
         "`{}` holds the certificate of {found}: put it into the folder of that name, and the right one here",
@@ -193,6 +206,21 @@ impl Home {
             return Err(HomeError::OtherParty { dir, found: found.clone() });
         }
         Ok(credentials)
+    }
+
+    /// As [`Home::credentials`], of a party that may run as `wanted`, a patient with or without the mark: a machine takes
+    /// what another one's store says of its sessions for damaged, and forgets it.
+    ///
+    /// # Errors
+    /// As [`Home::credentials`], and [`HomeError::OtherRole`].
+    pub(crate) fn credentials_as(&self, name: &Name, wanted: Role) -> Result<Credentials, HomeError> {
+        let credentials = self.credentials(name)?;
+        let has = credentials.identity().role;
+        if has == wanted || (has.is_patient() && wanted.is_patient()) {
+            Ok(credentials)
+        } else {
+            Err(HomeError::OtherRole { name: name.clone(), has, wanted })
+        }
     }
 
     /// Every party of the study that this home knows, with its role, sorted by name: all that the CA

@@ -95,6 +95,18 @@ fn a_hospital_asks_one_thing_at_a_time() {
     home.nothing_runs();
 }
 
+/// What a hospital finds in a patient's store is no session of its own: it would forget it, and the patient would be out.
+#[test]
+fn who_is_named_for_the_task_of_another_keeps_its_sessions() {
+    let mut study = Study::new(&["alice", "bob", "charlie"], "");
+    study.kill("alice");
+    let asked = study.home.sum("--name alice");
+    assert!(asked.refused().contains("`alice` is a member of this study and cannot run as a hospital"), "{asked:#?}");
+    study.patients.push(("alice", study.home.patient("alice", "1")));
+    let again = study.home.sum("");
+    assert_eq!((again.sum().as_str(), again.round()), ("3", 2));
+}
+
 #[test]
 fn a_broker_that_is_killed_takes_nats_server_with_it_and_starts_again() {
     let home = Home::new();

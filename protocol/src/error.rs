@@ -255,6 +255,16 @@ pub enum PlanError {
         /// The narrowest that holds.
         needed: u8,
     },
+    /// Columns that cannot be asked for together.
+    #[error(
+        "a question takes 1 to {} different columns, each with a name, of {} KiB together at the most: name each once",
+        crate::task::MAX_COLUMNS,
+        crate::task::MAX_COLUMN_NAMES >> 10
+    )]
+    Columns,
+    /// A bound of 0.
+    #[error("a bound of 0 lets nobody have a value: use 1 or more, as the patients do")]
+    NoBound,
     /// A vector that is empty or too long.
     #[error(
         "a vector of {0} coordinates cannot be shared: ask for at least one column, and at most 2^33 bytes of lanes"

@@ -23,8 +23,8 @@ pub enum NameError {
     /// Empty, longer than 32 characters, or with a character outside `a-z0-9-`.
     #[error("`{0}` is no name: use 1 to 32 of a-z, 0-9 and '-'")]
     Malformed(String),
-    /// A word with a meaning of its own in subjects.
-    #[error("`{0}` is reserved: it addresses everybody; choose another name")]
+    /// A word with a meaning of its own: in subjects, or as the name of a party that every study has.
+    #[error("`{0}` is reserved and no party's own name: choose another name")]
     Reserved(String),
 }
 

@@ -56,8 +56,11 @@ impl Mail {
         std::mem::take(&mut self.restored)
     }
 
-    /// Writes again what the rounds wrote, and forgets what belongs to no session.
+    /// Writes again what the rounds wrote, and forgets what belongs to no session; but that those sessions are over.
     pub(crate) fn again(&mut self, out: &mut Effects) {
+        if !self.leftovers.is_empty() {
+            self.over.iter().for_each(|id| out.put(over_key(*id), Vec::new()));
+        }
         self.leftovers.drain(..).for_each(|key| out.forget(key));
         self.outbox.again(out);
     }

@@ -94,6 +94,11 @@ impl Member {
         }
     }
 
+    /// The member with these pieces of the list: what came before a restart, and will not come again.
+    pub(crate) fn with_pieces(self, pieces: Pieces) -> Self {
+        Self { listing: Listing::Partial(pieces), ..self }
+    }
+
     pub(crate) fn take(&mut self, frame: &Frame, rules: &Rules, desk: &mut MemberDesk<'_>) -> Result<(), Stop> {
         match frame.envelope.kind {
             Kind::List => self.on_list(frame, rules, desk),
@@ -271,8 +276,16 @@ impl Member {
         self.forget_single(rules.session, desk);
     }
 
+    /// Forgets what the store has of it under keys of its own: at the session's end.
+    pub(crate) fn wipe(&mut self, session: SessionId, desk: &mut MemberDesk<'_>) {
+        self.forget_single(session, desk);
+        if let Listing::Partial(pieces) = &self.listing {
+            pieces.wipe(session, desk.out);
+        }
+    }
+
     /// Forgets the records of single chains: at the session's end, and once all chains are stored together.
-    pub(crate) fn forget_single(&mut self, session: SessionId, desk: &mut MemberDesk<'_>) {
+    fn forget_single(&mut self, session: SessionId, desk: &mut MemberDesk<'_>) {
         for place in self.single.drain(..) {
             desk.out.forget(single_key(session, place));
         }

@@ -196,6 +196,12 @@ impl Ask {
     /// The ring for a sum over `patients`, once everything else is checked.
     pub(crate) fn check(&self, patients: u32) -> Result<Ring, PlanError> {
         check_seconds("round_seconds", self.round_seconds)?;
+        if !self.question.is_sound() {
+            return Err(PlanError::Columns);
+        }
+        if self.scaled_bound == 0 {
+            return Err(PlanError::NoBound);
+        }
         let narrowest =
             Ring::narrowest(u64::from(patients), self.scaled_bound).ok_or(PlanError::Overflow { patients })?;
         let ring = self.ring.unwrap_or(narrowest);
@@ -203,7 +209,7 @@ impl Ask {
             return Err(PlanError::RingTooNarrow { bits: ring.bits(), patients, needed: narrowest.bits() });
         }
         let d = self.question.dimension();
-        if !self.question.is_sound() || crate::chunks::Chunks::new(ring, d).is_err() {
+        if crate::chunks::Chunks::new(ring, d).is_err() {
             return Err(PlanError::Dimension(d));
         }
         Ok(ring)

@@ -41,6 +41,9 @@ pub enum Question {
 /// The most columns one question may name.
 pub const MAX_COLUMNS: usize = 4096;
 
+/// The most bytes that the names of a question's columns take together: a Begin must fit a message.
+pub const MAX_COLUMN_NAMES: usize = 256 << 10;
+
 impl Question {
     /// The columns that the question reads.
     pub fn columns(&self) -> &[Column] {
@@ -54,7 +57,8 @@ impl Question {
         self.columns().iter().map(|column| u64::from(column.width)).sum()
     }
 
-    /// Whether the question is one that can be asked: some columns, no name twice, none of width 0.
+    /// Whether the question is one that can be asked: some columns, each with a name of its own and a width, and their
+    /// names no longer than a message has room for.
     pub fn is_sound(&self) -> bool {
         let columns = self.columns();
         let mut names: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
@@ -62,7 +66,8 @@ impl Question {
         names.dedup();
         (1..=MAX_COLUMNS).contains(&columns.len())
             && names.len() == columns.len()
-            && columns.iter().all(|column| column.width > 0)
+            && names.iter().map(|name| name.len()).sum::<usize>() <= MAX_COLUMN_NAMES
+            && columns.iter().all(|column| column.width > 0 && !column.name.is_empty())
     }
 
     /// A name for each coordinate of the answer.

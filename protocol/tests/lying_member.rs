@@ -39,8 +39,8 @@ fn mask_sum(study: &Study, member: &Name, encapsulation: Vec<u8>, pieces: &[Vec<
     study.sign(member, Kind::MaskSum, To::One(name("hospital")), study.open().0.digest, &sum)
 }
 
-/// PROTOCOL.md, *Open*: a mask sum that does not open names its sender, another holder sends the blocks, and each
-/// block counts once.
+/// PROTOCOL.md, *Checks*: a mask sum that does not open names its sender, and its blocks are taken from what holders vouch
+/// for; each block counts once.
 #[test]
 fn a_bad_mask_sum_names_its_sender_and_another_holder_supplies_it() {
     let mut study = Build::new(7, 5, 1).start();
@@ -61,7 +61,8 @@ fn a_bad_mask_sum_names_its_sender_and_another_holder_supplies_it() {
     let wrong = Wrong::Rule("a mask sum that does not open, or is of other blocks");
     let fault = Fault { from: p(liar.into()), kind: Kind::MaskSum, wrong };
     assert_eq!(study.faults(), [(name("hospital"), fault)]);
-    assert_eq!(study.net.count(Kind::Open), 10, "one further Open, to five members");
+    assert_eq!(study.net.count(Kind::Open), 5, "no further Open: who sent a sum now would know what is checked");
+    assert_eq!(study.net.answers().last().unwrap().checked.caught, [p(liar.into())]);
 }
 
 /// Whoever names an honest member's sealed pieces in a MaskSum of its own does not keep them from the hospital: the copier

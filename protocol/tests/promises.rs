@@ -281,6 +281,17 @@ fn past_rounds_stay_closed_to_a_later_break_in() {
     assert!(holds(study.net.store(&p(0)).unwrap(), next.expose()));
 }
 
+/// As above where questions carry payloads: once a patient has the key of those, nothing is derived from its randomness any
+/// more, from which the seal key could be made again.
+#[test]
+fn past_rounds_stay_closed_where_there_are_payloads_too() {
+    let mut study = Build { payloads: true, ..Build::new(5, 3, 1) }.start();
+    for _ in 0..2 {
+        assert_eq!(study.ask(), study.sum(0..5));
+        (0..5).for_each(|i| assert_eq!(study.stored_bytes(&p(i), "randomness"), None, "p{i}"));
+    }
+}
+
 /// As above for a member that confirmed nothing in the round that had a Cohort: with the Result its seal key goes too.
 #[test]
 fn a_member_that_missed_the_cohort_wipes_its_seal_key_with_the_result() {

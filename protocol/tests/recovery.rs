@@ -138,6 +138,53 @@ fn everybody_is_killed_at_any_step_and_the_round_has_its_answer() {
     }
 }
 
+/// Who is started again gets what it missed in some order or other: what answers a hospital's Checks may come before what
+/// it checks, and pieces before what names them.
+#[test]
+fn whoever_is_killed_goes_on_in_whatever_order_it_gets_what_it_missed() {
+    for seed in 0..150 {
+        let mut dice = Dice::new(seed);
+        let (servers, committee) = (1 + dice.below(2) as usize, 3 + dice.below(2) as u8);
+        let build = Build { seed, servers, ..Build::new(5, committee, 1) };
+        let mut study = if seed % 10 == 0 { build.wide(200_000) } else { build }.start();
+        // Half of them are hospitals: nobody waits for more.
+        let who =
+            [name("hospital"), name("hospital"), server(0), p(dice.below(5) as usize)][dice.below(4) as usize].clone();
+        study.put(|ask| ask.audit = if dice.chance(50) { Audit::Full } else { Audit::Sample });
+        let (steps, most) = (dice.below(300), [2, 20, 300][dice.below(3) as usize]);
+        study.net.tamper(move |delivery| vec![memory::Delivery { delay: dice.below(most), ..delivery }]);
+        let until = study.net.now().plus_seconds(60);
+        if !(0..steps).all(|_| study.net.advance(until)) || !study.ends().is_empty() {
+            continue;
+        }
+        study.net.kill(&who);
+        study.net.revive(&who);
+        study.net.run();
+        // A vector is not printed.
+        let is_right = study.ends() == [study.sum(0..5)];
+        assert!(is_right && study.faults().is_empty(), "seed {seed}: {who} was killed after {steps} steps");
+    }
+}
+
+/// The Checks that a hospital wrote are asked again by nobody: their answers count, also where they come before the sums.
+#[test]
+fn a_hospital_that_is_killed_takes_the_answers_to_its_checks() {
+    for committee in [3, 4] {
+        let mut study = asked(Build::new(6, committee, 1));
+        study.until(|net| net.count(Kind::CheckSum) > 0);
+        study.net.kill(&name("hospital"));
+        let checks = study.net.count(Kind::Check);
+        study.net.tamper(|delivery| {
+            let late = delivery.address.kind == Kind::MaskSum;
+            vec![memory::Delivery { delay: if late { 500 } else { 0 }, ..delivery }]
+        });
+        study.net.revive(&name("hospital"));
+        study.net.run();
+        assert_eq!(study.end(), study.sum(0..6));
+        assert_eq!((study.net.count(Kind::Check), study.faults()), (checks, vec![]));
+    }
+}
+
 /// A vector outside the cohort stays outside, whenever the server starts again: it is taken out, or not added again.
 #[test]
 fn a_server_that_is_killed_adds_nobody_from_outside_the_cohort() {

@@ -52,6 +52,9 @@ fn a_session_that_cannot_be_read_is_not_joined_anew_and_leaves_no_keys() {
         store.insert(format!("session/{}/state", study.session), vec![0].into());
         study.net.restore_store(&p(i), store);
         study.net.revive(&p(i));
+        // Nor after the next restart, when nothing is left of it that could not be read.
+        study.net.kill(&p(i));
+        study.net.revive(&p(i));
     }
     study.net.post(again(&announce), announce.signed().frame(&[]));
     study.net.sleep(1_000);
@@ -75,6 +78,26 @@ fn values_are_not_answered_in_other_units_after_a_restart() {
     assert_eq!(restore(1 << 20, Scale::new(1).unwrap()).snapshots().count(), 1);
     assert_eq!(restore(1 << 20, Scale::new(1000).unwrap()).snapshots().count(), 0);
     assert_eq!(restore(0, Scale::new(1).unwrap()).snapshots().count(), 0);
+}
+
+/// Values in a store that are not those that were shared under their label are not answered from, in no later round either.
+#[test]
+fn other_values_in_a_store_than_were_shared_are_not_answered_from() {
+    let mut study = Build::new(6, 4, 1).start();
+    assert_eq!(study.ask(), study.sum(0..6));
+    study.net.kill(&p(5));
+    let mut store = study.net.store(&p(5)).unwrap().clone();
+    let (secret, _): (serde_bytes::ByteBuf, Record) = rmp_serde::from_slice(&store["values/1"]).unwrap();
+    store.insert("values/1".into(), encode(&(secret, study.build.record(0))).into());
+    study.net.restore_store(&p(5), store);
+    study.net.revive(&p(5));
+    assert!(
+        matches!(study.ask(), End::Aborted(AbortReason::TooFewShared { shared: 5, needed: 6 })),
+        "{:?}",
+        study.end()
+    );
+    study.net.offer(&p(5), &snapshot("1"), study.build.record(5)).unwrap();
+    assert_eq!(study.ask(), study.sum(0..6));
 }
 
 /// A patient that cannot read where a snapshot went does not start: it would share it a second time.
@@ -183,4 +206,31 @@ fn a_member_that_the_list_reaches_after_a_round_and_a_restart_holds() {
     study.settle();
     assert_eq!(study.ask(), study.sum(0..4));
     assert_eq!(study.faults(), []);
+}
+
+/// The list of who joined may come in pieces. What a member had of them when it was stopped is not delivered again: it
+/// would know nobody, and so be missing for as long as the session lives.
+#[test]
+fn a_member_that_is_stopped_between_two_pieces_of_the_list_knows_everybody() {
+    const PATIENTS: usize = 400;
+    // Joins of marked patients carry a seal key: so many take two pieces.
+    let mut study = Build { bound: 1, ..Build::new(0, 3, 1) }.parties();
+    study.build.patients = PATIENTS;
+    let schema = study.build.schema();
+    for i in 0..PATIENTS {
+        study.net.add_patient(&p(i), Role::Member, policy(), schema.clone());
+        let record = Record::new([("value".into(), vec![1])].into(), &schema).unwrap();
+        study.net.offer(&p(i), &snapshot("1"), record).unwrap();
+    }
+    study.announce();
+    study.until(|net| net.count(Kind::Roster) == 1);
+    let member = study.committee()[0].clone();
+    let piece = format!("session/{}/piece/", study.session);
+    let has_piece = |store: &Records| store.keys().any(|key| key.starts_with(&piece));
+    study.until(|net| net.store(&member).is_some_and(has_piece));
+    study.net.kill(&member);
+    study.net.revive(&member);
+    study.net.run();
+    assert!(!has_piece(study.net.store(&member).unwrap()));
+    assert_eq!(study.ask(), End::Opened(vec![PATIENTS as i64]));
 }

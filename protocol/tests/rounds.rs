@@ -356,3 +356,38 @@ fn a_server_that_never_joins_is_named_when_joins_close() {
         assert!(!study.net.store(&who).unwrap().keys().any(|key| key.starts_with("session/")), "{who}");
     }
 }
+
+/// A server that has no part of so short a vector says so in its MaskedSum, which may be the last thing that is missing;
+/// also where nothing is checked.
+#[test]
+fn a_server_without_a_part_may_be_the_last_to_say_so() {
+    for audit in [Audit::None, Audit::Sample] {
+        let mut study = Build { servers: 3, ..Build::new(6, 4, 1) }.start();
+        study.net.tamper(|delivery| {
+            let late = delivery.address.kind == Kind::MaskedSum && delivery.address.from == server(2);
+            vec![memory::Delivery { delay: if late { 500 } else { 0 }, ..delivery }]
+        });
+        assert_eq!(study.ask_with(|ask| ask.audit = audit), study.sum(0..6), "{audit:?}");
+    }
+}
+
+/// A question that no message holds, or that names a column twice or none, is refused when it is asked, not when the list
+/// of who joined is here and nobody looks.
+#[test]
+fn columns_that_cannot_be_asked_for_are_refused_at_once() {
+    let mut study = Build::new(5, 3, 1).parties();
+    study.announce();
+    let long = vec![Column::scalar(&"x".repeat(MAX_COLUMN_NAMES + 1))];
+    let twice = vec![Column::scalar("value"), Column::scalar("value")];
+    let nothing = vec![Column { name: "value".into(), width: 0 }];
+    for columns in [long, twice, nothing, vec![Column::scalar("")], vec![]] {
+        let ask = Ask { question: Question::Sum(columns), ..study.question() };
+        assert_eq!(study.net.ask(study.session, ask), Err(PlanError::Columns));
+    }
+    let ask = Ask { scaled_bound: 0, ..study.question() };
+    assert_eq!(study.net.ask(study.session, ask), Err(PlanError::NoBound));
+    let most = Ask { question: Question::Sum(vec![Column::scalar(&"x".repeat(MAX_COLUMN_NAMES))]), ..study.question() };
+    study.net.ask(study.session, most).unwrap();
+    study.net.run();
+    assert_eq!(study.net.count(Kind::Begin), 1);
+}

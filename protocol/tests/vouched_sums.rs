@@ -29,17 +29,38 @@ struct Liar {
     hospital: SealSecret,
     /// What it sent whose pieces are on their way.
     held: Option<(Delivery, MaskSum, Vec<ByteBuf>)>,
+    /// Whether it says nothing before it has seen which chunks are checked, and then lies in another one.
+    waits: bool,
 }
 
 impl Liar {
     fn sit(study: &mut Study, who: usize, lies: &[Lie]) {
+        let mut liar = Self::new(study, who, lies);
+        study.net.tamper(move |delivery| liar.pass(delivery));
+    }
+
+    /// One that lies in its mask sum of two chunks, in the one that is not drawn.
+    fn sit_and_wait(study: &mut Study, who: usize) {
+        let mut liar = Liar { waits: true, ..Self::new(study, who, &[]) };
+        study.net.tamper(move |delivery| match delivery.address.kind {
+            Kind::Check if liar.waits => {
+                let check: Check = Frame::decode(&delivery.payload).unwrap().envelope.body().unwrap();
+                liar.waits = false;
+                liar.lies = vec![lie(Kind::MaskSum, 2 - check.chunks[0] as usize)];
+                let late = liar.finish();
+                [vec![delivery], late].concat()
+            }
+            _ => liar.pass(delivery),
+        });
+    }
+
+    fn new(study: &Study, who: usize, lies: &[Lie]) -> Self {
         let state = study.stored_bytes(&name("hospital"), "state").unwrap();
         let randomness = SessionRandomness::new(state[state.len() - 32..].try_into().unwrap());
         let hospital = SealSecret::from_randomness(&randomness, &[b"hospital"]);
         let me = study.net.me(&p(who)).unwrap().clone();
         let (session, lies) = (study.session, lies.to_vec());
-        let mut liar = Liar { me, session, lies, hospital, held: None };
-        study.net.tamper(move |delivery| liar.pass(delivery));
+        Liar { me, session, lies, hospital, held: None, waits: false }
     }
 
     fn pass(&mut self, d: Delivery) -> Vec<Delivery> {
@@ -48,7 +69,7 @@ impl Liar {
         }
         match d.address.kind {
             Kind::Chunk => self.chunk(d),
-            kind if self.lies.iter().any(|lie| lie.kind == kind) => {
+            kind if self.lies.iter().any(|lie| lie.kind == kind) || (self.waits && kind == Kind::MaskSum) => {
                 let frame = Frame::decode(&d.payload).unwrap();
                 // A CheckSum has the same fields.
                 let sum: MaskSum = rmp_serde::from_slice(&frame.envelope.body).unwrap();
@@ -72,9 +93,9 @@ impl Liar {
 
     /// Once all pieces are here: the same again, with the lie.
     fn finish(&mut self) -> Vec<Delivery> {
-        let Some((d, sum, pieces)) = self.held.take_if(|(_, sum, pieces)| sum.pieces.len() == pieces.len()) else {
-            return vec![];
-        };
+        let waits = self.waits;
+        let whole = |held: &mut (Delivery, MaskSum, Vec<ByteBuf>)| !waits && held.1.pieces.len() == held.2.len();
+        let Some((d, sum, pieces)) = self.held.take_if(whole) else { return vec![] };
         let frame = Frame::decode(&d.payload).unwrap();
         let (after, round) = (frame.envelope.after, d.address.round.0.to_le_bytes());
         let parts: [&[u8]; 4] = [&self.session.0, &round, self.me.name.as_str().as_bytes(), &after.0];
@@ -132,6 +153,29 @@ fn a_member_that_adds_one_is_named_and_the_right_sum_stands() {
         let kind = lies.last().unwrap().kind;
         assert_eq!(found(&study), [(p(SENDER), kind)]);
         assert_eq!(checked(&study).caught, [p(SENDER)]);
+    }
+}
+
+/// A hospital that is killed while it finds out who lies goes on: it asks nobody for the same twice, so nobody honest
+/// accuses it, and only the liar is named.
+#[test]
+fn a_hospital_that_is_killed_at_any_step_still_names_the_liar_alone() {
+    let (sum, vouched) = (lie(Kind::MaskSum, 1), lie(Kind::CheckSum, 1));
+    for lies in [vec![sum], vec![sum, vouched]] {
+        for steps in (80..).step_by(7) {
+            let mut study = Build::new(6, 4, 1).wide(3).start();
+            Liar::sit(&mut study, SENDER, &lies);
+            study.put(|_| {});
+            let until = study.net.now().plus_seconds(60);
+            if !(0..steps).all(|_| study.net.advance(until)) || !study.ends().is_empty() {
+                break;
+            }
+            study.net.kill(&name("hospital"));
+            study.net.revive(&name("hospital"));
+            study.net.run();
+            assert_eq!(study.end(), study.sum(0..6), "after {steps} steps");
+            assert_eq!(study.accused(), [p(SENDER)], "after {steps} steps: {:?}", study.faults());
+        }
     }
 }
 
@@ -193,6 +237,20 @@ fn a_lie_in_a_long_vector_is_found_in_what_is_checked() {
         }
     }
     assert!((1..6).contains(&sampled), "{sampled} of 6");
+}
+
+/// Who sees which chunks are checked before it sends its mask sum would lie in the others: what comes after they were drawn
+/// does not count.
+#[test]
+fn a_mask_sum_that_comes_when_it_is_known_what_is_checked_does_not_count() {
+    for seed in 0..8 {
+        let mut study = Build { seed, ..Build::new(5, 4, 1) }.wide(300_000).start();
+        Liar::sit_and_wait(&mut study, SENDER);
+        let end = study.ask();
+        assert!(end == study.sum(0..5), "seed {seed}");
+        assert_eq!(study.accused(), []);
+        assert!(study.dropped(&name("hospital")).iter().any(|(kind, _)| *kind == Kind::MaskSum), "seed {seed}");
+    }
 }
 
 /// A holder that does not answer is replaced by another one where there is one.

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use protocol::{
-    AbortReason, Answer, Ask, Column, Event, Hospital, Plan, PlanError, Question, RoundNo, SessionId, SessionInfo,
-    Settings,
+    AbortReason, Answer, Ask, Column, Event, Hospital, Plan, PlanError, Question, Role, RoundNo, SessionId,
+    SessionInfo, Settings,
 };
 
 use super::server::me;
@@ -31,7 +31,7 @@ pub async fn sum(home: &Home, way: &Way, args: &SumArgs, json: bool, tied: bool)
     let mut stop = Stop::listen(tied)?;
     super::prepare(home)?;
     let _running = Running::claim(&home.party_dir(&args.name))?;
-    let credentials = home.credentials(&args.name)?;
+    let credentials = home.credentials_as(&args.name, Role::Hospital)?;
     let store = Store::open(&home.state_path(&args.name))?;
     let hospital = Hospital::restore(me(&credentials), &store.load(&args.name)?);
     let choice = match unfinished(&hospital, args) {
@@ -187,6 +187,8 @@ fn may_pass(reason: &AbortReason) -> bool {
             | AbortReason::NoCohort
             | AbortReason::TooFewConfirmed { .. }
             | AbortReason::SumsMissing { .. }
+            | AbortReason::Unchecked { .. }
+            | AbortReason::CheckLost { .. }
             | AbortReason::BoardLost
     )
 }

@@ -5,7 +5,7 @@ use std::io::BufRead as _;
 use anyhow::Context as _;
 use certs::Credentials;
 use futures::future::{select_all, try_join_all};
-use protocol::{Event, Name, Patient, PlanError, Record, Scale, Schema, Snapshot};
+use protocol::{Event, Name, Patient, PlanError, Record, Role, Scale, Schema, Snapshot};
 
 use super::server::me;
 use crate::cli::{PatientArgs, PatientsArgs};
@@ -50,7 +50,7 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
     if home.has_ca() && enrol(home, &name, None)?.new {
         profile.save(&dir)?;
     }
-    let credentials = home.credentials(&name)?;
+    let credentials = home.credentials_as(&name, Role::Patient)?;
     let running = match Running::claim(&dir) {
         Ok(running) => running,
         Err(ClaimError::Running { .. }) if record.is_some() => {
@@ -151,7 +151,10 @@ pub async fn run_table(home: &Home, way: &Way, args: &PatientsArgs, tied: bool) 
         let profile = with_flags(profile, args.min_cohort, None, None)?;
         let schema = Schema { columns: table.columns.clone(), scale, scaled_bound };
         let profile = Profile { schema, ..profile };
-        agents.push((Agent::new(home, way, home.credentials(&name)?, &profile, store.clone())?, record));
+        agents.push((
+            Agent::new(home, way, home.credentials_as(&name, Role::Patient)?, &profile, store.clone())?,
+            record,
+        ));
     }
     let snapshot = &args.snapshot;
     let offered = agents.into_iter().map(async |(mut agent, record): (Agent, Record)| {

@@ -23,7 +23,7 @@ pub async fn run(home: &Home, way: &Way, args: &ServerArgs, tied: bool) -> anyho
         enrol(home, &args.name, Some(Role::Server))?;
     }
     let _running = Running::claim(&home.party_dir(&args.name))?;
-    let credentials = home.credentials(&args.name)?;
+    let credentials = home.credentials_as(&args.name, Role::Server)?;
     let store = Store::open(&home.state_path(&args.name))?;
     let server = Server::restore(me(&credentials), &store.load(&args.name)?, now());
     let board = tokio::select! {

@@ -17,9 +17,8 @@ use crate::error::{AbortReason, Fault, Wrong};
 use crate::id::{Digest, Kind, Name, To};
 use crate::job::{Job, Words};
 use crate::kdf;
-use crate::message::CheckSum;
+use crate::message::{Check, CheckSum};
 use crate::plan::Audit;
-use crate::secret::Root;
 use crate::session::{Asked, Lineup, Rules, sum_info};
 use crate::step::Event;
 use crate::wire::{self, Frame, Signed};
@@ -38,8 +37,8 @@ pub(super) struct Checks {
 }
 
 /// The chunks to check: the lowest by a digest that nobody but the hospital can foretell. Ascending.
-fn draw(audit: Audit, chunks: &Chunks, root: &Root, cohort: Digest) -> Vec<u32> {
-    let rank = |chunk: &u32| kdf::derive("ward/1 audit draw", root.expose(), &[&cohort.0, &chunk.to_le_bytes()]);
+fn draw(audit: Audit, chunks: &Chunks, fresh: &[u8; 32]) -> Vec<u32> {
+    let rank = |chunk: &u32| kdf::derive("ward/1 audit draw", fresh, &[&chunk.to_le_bytes()]);
     let mut all: Vec<u32> = (0..chunks.count()).collect();
     if audit != Audit::Full {
         all.sort_by_cached_key(rank);
@@ -50,12 +49,34 @@ fn draw(audit: Audit, chunks: &Chunks, root: &Root, cohort: Digest) -> Vec<u32> 
 }
 
 impl Checks {
-    /// All sums are in: draws the chunks that are checked. Nobody knew before which they would be.
-    pub(super) fn begin(audit: Audit, asked: &Asked, root: &Root, cohort: Digest, rules: &Rules) -> Self {
-        let drawn = draw(audit, &asked.chunks, root, cohort);
+    /// Before anything is drawn.
+    pub(super) fn new(asked: &Asked, rules: &Rules) -> Self {
         let checkable = rules.announce.sharing.checkable();
-        let vouch = checkable.then(|| Vouch::new(rules, asked.chunks, asked.round, &drawn));
-        Self { drawn, vouch, wrong: BTreeSet::new(), caught: Vec::new() }
+        let vouch = checkable.then(|| Vouch::new(rules, asked.chunks, asked.round));
+        Self { drawn: Vec::new(), vouch, wrong: BTreeSet::new(), caught: Vec::new() }
+    }
+
+    /// All sums are in: draws the chunks that are checked. Nobody knew before which they would be; drawn from fresh bytes,
+    /// they are others after a restart, as others know by then which they were.
+    pub(super) fn draw(&mut self, audit: Audit, chunks: &Chunks, fresh: &[u8; 32]) {
+        self.drawn = draw(audit, chunks, fresh);
+        if let Some(vouch) = &mut self.vouch {
+            vouch.draw(&self.drawn);
+        }
+    }
+
+    /// Notes a Check that was written before a restart: its holder answers it, and none that asks for the same again.
+    fn asked_before(&mut self, signed: &Signed, lineup: &Lineup) -> Result<(), Stop> {
+        let frame = signed.open()?;
+        let check: Check = frame.envelope.body()?;
+        let seat = match &frame.envelope.to {
+            To::One(holder) => lineup.seat_of(holder),
+            To::All => None,
+        };
+        if let (Some(vouch), Some(seat)) = (&mut self.vouch, seat) {
+            vouch.sent(frame.digest, seat, check);
+        }
+        Ok(())
     }
 
     /// Of how many chunks the mask sums are vouched for.
@@ -103,9 +124,26 @@ impl Checks {
     }
 }
 
+/// How many pieces the answer to a Check has.
+pub(super) fn pieces_of(check: &Signed) -> Option<usize> {
+    let check: Check = check.open().ok()?.envelope.body().ok()?;
+    Some(check.pairs().count() + 1)
+}
+
 impl Round {
-    /// Asks holders for what of the mask sums is not settled; each for each sum once.
+    /// The checks as they were before a restart, where holders had been asked.
+    pub(super) fn checks_again(&self, rules: &Rules, lineup: &Lineup) -> Result<Option<Checks>, Stop> {
+        if self.asked_holders.is_empty() {
+            return Ok(None);
+        }
+        let mut checks = Checks::new(&self.asked, rules);
+        self.asked_holders.iter().try_for_each(|signed| checks.asked_before(signed, lineup))?;
+        Ok(Some(checks))
+    }
+
+    /// Asks holders for what of the mask sums is not settled; each for each sum once, also across a restart.
     pub(super) fn ask_holders(&mut self, lineup: &Lineup, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        let before = self.asked_holders.len();
         let confirmed: Vec<u8> = self.confirms.keys().copied().collect();
         let pen = Pen { me: desk.me, session: rules.session, round: self.asked.round, secret: self.root.expose() };
         let (Stage::Opening(opening), Some(open)) = (&mut self.stage, self.opens.first().map(Signed::digest)) else {
@@ -117,6 +155,10 @@ impl Round {
             let signed = pen.sign(Kind::Check, to.clone(), open, &check);
             desk.out.send.push(pen.post(Kind::Check, &signed, to, &[]));
             vouch.sent(signed.digest(), seat, check);
+            self.asked_holders.push(signed);
+        }
+        if self.asked_holders.len() > before {
+            self.save(rules.session, desk);
         }
     }
 
@@ -163,6 +205,10 @@ impl Open {
         let (round, lineup) = self.parts()?;
         let seat = lineup.seat_of(&frame.envelope.from).ok_or(Wrong::NotItsRole)?;
         frame.verify(&lineup.seats[usize::from(seat)].identity)?;
+        if !matches!(round.stage, Stage::Opening(_)) {
+            // The Check was written before a restart, and the Cohort is not here again.
+            return Err(Stop::Early);
+        }
         let CheckSum { encapsulation, pieces } = frame.envelope.body()?;
         let attached: Vec<ByteBuf> = wire::decode(&frame.attachment, "mask sum pieces")?;
         let incoming = Incoming::of(encapsulation.into_vec(), pieces.clone());
@@ -194,14 +240,14 @@ impl Open {
         self.add_up(rules, desk);
     }
 
-    /// Mask sums are not what t+1 holders give: their senders are named, and do without them.
-    pub(super) fn wrong_sums(&mut self, seats: &[u8], rules: &Rules, desk: &mut HospitalDesk<'_>) {
+    /// Mask sums are not what t+1 holders give, or do not open: their senders are named, and their blocks are taken from
+    /// what holders vouch for. A sum that another holder sent now would be made by who knows what is checked.
+    pub(super) fn wrong_sums(&mut self, seats: &[u8], rule: &'static str, rules: &Rules, desk: &mut HospitalDesk<'_>) {
         let Ok((round, lineup)) = self.parts() else { return };
         let Stage::Opening(opening) = &mut round.stage else { return };
         opening.adding = false;
         let Some(checks) = &mut opening.checks else { return };
         for seat in seats {
-            let rule = "a mask sum that t+1 holders give otherwise";
             checks.accuse(&lineup.seats[usize::from(*seat)].identity.name, Kind::MaskSum, rule, desk);
             if let Some(vouch) = &mut checks.vouch {
                 vouch.take_whole(&opening.sums.blocks_of(*seat));
@@ -225,30 +271,30 @@ mod tests {
     use super::*;
     use vectors::Ring;
 
-    fn drawn(audit: Audit, d: u64, root: u8, cohort: u8) -> Vec<u32> {
+    fn drawn(audit: Audit, d: u64, fresh: u8) -> Vec<u32> {
         let chunks = Chunks::new(Ring::new(64).unwrap(), d).unwrap();
-        draw(audit, &chunks, &Root::new([root; 32]), Digest([cohort; 32]))
+        draw(audit, &chunks, &[fresh; 32])
     }
 
     #[test]
-    fn an_eighth_is_drawn_rounded_up_and_differs_by_root_and_cohort() {
+    fn an_eighth_is_drawn_rounded_up_and_differs_by_the_fresh_bytes() {
         let chunk = 65_536;
-        assert_eq!(drawn(Audit::Sample, 1, 1, 1), [0]);
-        assert_eq!(drawn(Audit::Full, 3 * chunk, 1, 1), [0, 1, 2]);
-        assert_eq!(drawn(Audit::Sample, 9 * chunk, 1, 1).len(), 2);
-        assert_eq!(drawn(Audit::None, 9 * chunk, 1, 1), []);
-        let sample = |root, cohort| drawn(Audit::Sample, 800 * chunk, root, cohort);
-        assert_eq!(sample(1, 1).len(), 100);
-        assert_eq!(sample(1, 1), sample(1, 1));
-        assert!(sample(1, 1).is_sorted_by(|a, b| a < b));
-        assert!(sample(1, 1) != sample(2, 1) && sample(1, 1) != sample(1, 2));
+        assert_eq!(drawn(Audit::Sample, 1, 1), [0]);
+        assert_eq!(drawn(Audit::Full, 3 * chunk, 1), [0, 1, 2]);
+        assert_eq!(drawn(Audit::Sample, 9 * chunk, 1).len(), 2);
+        assert_eq!(drawn(Audit::None, 9 * chunk, 1), []);
+        let sample = |fresh| drawn(Audit::Sample, 800 * chunk, fresh);
+        assert_eq!(sample(1).len(), 100);
+        assert_eq!(sample(1), sample(1));
+        assert!(sample(1).is_sorted_by(|a, b| a < b));
+        assert_ne!(sample(1), sample(2));
     }
 
     #[test]
     fn every_chunk_is_drawn_as_often_as_any_other() {
         let mut counts = [0; 16];
-        for root in 0..=255 {
-            drawn(Audit::Sample, 16 * 65_536, root, 1).iter().for_each(|chunk| counts[*chunk as usize] += 1);
+        for fresh in 0..=255 {
+            drawn(Audit::Sample, 16 * 65_536, fresh).iter().for_each(|chunk| counts[*chunk as usize] += 1);
         }
         // 512 draws over 16 chunks: 32 each, with a standard deviation of 5.3.
         assert!(counts.iter().all(|count| (10..=54).contains(count)), "{counts:?}");

@@ -46,7 +46,9 @@ impl Open {
             (Work::Reconstruct, Outcome::Reconstructed(mut sum)) => {
                 self.answer(std::mem::take(&mut sum.0), rules, desk)
             }
-            (Work::Reconstruct, Outcome::WrongSums(seats)) => self.wrong_sums(&seats, rules, desk),
+            (Work::Reconstruct, Outcome::WrongSums(seats)) => {
+                self.wrong_sums(&seats, "a mask sum that t+1 holders give otherwise", rules, desk);
+            }
             (Work::Reconstruct, Outcome::BadSum(seat)) => self.bad_sum(seat, rules, desk),
             (Work::Reconstruct, Outcome::Unfit) => self.unfit_masked_sum(rules, desk),
             _ => {}
@@ -66,12 +68,16 @@ impl Open {
         self.give_up(AbortReason::SumsMissing { missing }, rules, desk);
     }
 
-    /// A mask sum did not open, or was not what was asked for: its sender is named and others are asked.
+    /// A mask sum did not open, or was not what was asked for: its sender is named, and others are asked: to vouch for its
+    /// blocks where they can be checked, else for their sum.
     fn bad_sum(&mut self, seat: u8, rules: &Rules, desk: &mut HospitalDesk<'_>) {
+        const RULE: &str = "a mask sum that does not open, or is of other blocks";
         let Ok((round, lineup)) = self.parts() else { return };
+        if round.vouch().is_some() {
+            return self.wrong_sums(&[seat], RULE, rules, desk);
+        }
         let from = lineup.seats[usize::from(seat)].identity.name.clone();
-        let wrong = Wrong::Rule("a mask sum that does not open, or is of other blocks");
-        desk.out.event(Event::Fault(Fault { from, kind: Kind::MaskSum, wrong }));
+        desk.out.event(Event::Fault(Fault { from, kind: Kind::MaskSum, wrong: Wrong::Rule(RULE) }));
         if let Stage::Opening(opening) = &mut round.stage {
             opening.adding = false;
             opening.again = desk.now;

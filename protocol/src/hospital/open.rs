@@ -120,7 +120,7 @@ impl Open {
             round.recount = Some(Recount::new(rules, &round.asked, &fixed, shares, joined));
         }
         let begun = round.recount.as_mut().map_or(Ok(()), |recount| recount.read_on(desk));
-        round.confirm(fixed, rules, desk)?;
+        round.confirm(fixed, rules, lineup, desk)?;
         desk.out.event(Event::Cohort { round: number, count: places.len() });
         self.remember(Past { round: number, snapshot, places }, rules, desk);
         self.unless_lost(begun, rules, desk);
@@ -212,12 +212,14 @@ impl Open {
         }
         round.named(&frame.envelope.from, &sum.chunks, Vec::new(), rules, desk);
         if shard.rides(&round.asked.chunks) {
-            let bytes = frame.attachment.clone();
-            round.identify(&frame.envelope.from, bytes, rules.session, desk);
-        } else if let Some(recount) = &mut round.recount {
-            recount.take_names(server, &frame.attachment)?;
-            self.add_up(rules, desk);
+            round.identify(&frame.envelope.from, frame.attachment.clone(), rules.session, desk);
+            return Ok(());
         }
+        if let Some(recount) = &mut round.recount {
+            recount.take_names(server, &frame.attachment)?;
+        }
+        // No chunk follows from a server that has no part of so short a vector: this may be all that was missing.
+        self.add_up(rules, desk);
         Ok(())
     }
 
@@ -260,7 +262,7 @@ impl Open {
         let incoming = Incoming::new(sum);
         let digests = incoming.digests();
         if !opening.sums.arrived(frame.envelope.after, seat, incoming) {
-            return Err(Stop::Useless("a MaskSum that was not asked for, or is known"));
+            return Err(Stop::Useless("a MaskSum that was not asked for, is known, or comes after chunks were drawn"));
         }
         round.named(&frame.envelope.from, &digests, attached, rules, desk);
         Ok(())

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::checks::Checks;
+use super::checks::{Checks, pieces_of};
 use super::listed::Listed;
 use super::loose::Loose;
 use super::open::Open;
@@ -104,12 +104,14 @@ pub(super) struct Round {
     pub(super) listed: Listed,
     /// The Opens that were written, also before a restart: Checks continue the first.
     pub(super) opens: Vec<Signed>,
+    /// The Checks that were written, also before a restart.
+    pub(super) asked_holders: Vec<Signed>,
     /// The hospital's own sum of the masked vectors, from the Cohort on, unless nothing is checked.
     pub(super) recount: Option<Recount>,
     pub(super) stage: Stage,
 }
 
-/// What the store keeps of an open round: the Opens too, as the sums that come answer those.
+/// What the store keeps of an open round: Opens and Checks too, as the sums that come answer those.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
@@ -117,6 +119,7 @@ struct Stored {
     audit: Audit,
     last: Last,
     opens: Vec<Signed>,
+    checks: Vec<Signed>,
 }
 
 impl Round {
@@ -128,8 +131,7 @@ impl Round {
         servers: usize,
     ) -> Self {
         let (confirms, refusals, masked) = (BTreeMap::new(), BTreeMap::new(), Masked::new(servers));
-        let (listed, loose, opens, recount) = (Listed::default(), Loose::default(), Vec::new(), None);
-        let (patience, stage) = (None, Stage::Asking);
+        let (listed, loose) = (Listed::default(), Loose::default());
         Self {
             asked,
             root,
@@ -138,31 +140,44 @@ impl Round {
             last,
             confirms,
             refusals,
-            patience,
+            patience: None,
             masked,
             loose,
             listed,
-            opens,
-            recount,
-            stage,
+            opens: Vec::new(),
+            asked_holders: Vec::new(),
+            recount: None,
+            stage: Stage::Asking,
         }
     }
 
     pub(super) fn save(&self, session: SessionId, desk: &mut HospitalDesk<'_>) {
         let open = OpenRound::new(&self.asked, &self.root);
-        let stored = Stored { open, audit: self.audit, last: self.last, opens: self.opens.clone() };
+        let (opens, checks) = (self.opens.clone(), self.asked_holders.clone());
+        let stored = Stored { open, audit: self.audit, last: self.last, opens, checks };
         desk.out.put(session_key(session, "round"), wire::encode(&stored));
     }
 
     /// The round as the store has it: Cohort, Confirms and sums come again.
     pub(super) fn restore(stored: &[u8], rules: &Rules, open: &Open, secret: Arc<SealSecret>) -> Option<Self> {
-        let Stored { open: kept, audit, last, opens } = wire::decode(stored, "round").ok()?;
+        let Stored { open: kept, audit, last, opens, checks } = wire::decode(stored, "round").ok()?;
         let (asked, root) = kept.reopen(open.last, rules, &open.lineup)?;
-        Some(Self { opens, ..Self::new(asked, root, secret, (audit, last), open.lineup.servers.len()) })
+        Some(Self {
+            opens,
+            asked_holders: checks,
+            ..Self::new(asked, root, secret, (audit, last), open.lineup.servers.len())
+        })
     }
 
-    /// The Cohort is here. Where an Open of it was written before a restart, the sums that answer it are on their way.
-    pub(super) fn confirm(&mut self, fixed: Fixed, rules: &Rules, desk: &HospitalDesk<'_>) -> Result<(), Stop> {
+    /// The Cohort is here. Where an Open of it was written before a restart, the sums that answer it are on their way, and
+    /// so is what answers the Checks that were.
+    pub(super) fn confirm(
+        &mut self,
+        fixed: Fixed,
+        rules: &Rules,
+        lineup: &Lineup,
+        desk: &HospitalDesk<'_>,
+    ) -> Result<(), Stop> {
         let mut asked = MaskSums::new(rules.blocks.len() as u16);
         let mut confirms = Vec::new();
         for signed in &self.opens {
@@ -178,7 +193,8 @@ impl Round {
             Stage::Confirming(Box::new(fixed))
         } else {
             let again = desk.now.plus_millis(self.asked.tenth());
-            Stage::Opening(Box::new(Opening::new(fixed, confirms, asked, again)))
+            let checks = self.checks_again(rules, lineup)?;
+            Stage::Opening(Box::new(Opening { checks, ..Opening::new(fixed, confirms, asked, again) }))
         };
         Ok(())
     }
@@ -274,14 +290,20 @@ impl Round {
     }
 
     /// How many pieces of a party are kept before it names them: as many as it is asked for.
-    pub(super) fn room(&mut self, from: &Name, lineup: &Lineup) -> usize {
+    pub(super) fn room(&self, from: &Name, lineup: &Lineup) -> usize {
         let chunks = self.asked.chunks;
         if let Some(server) = lineup.servers.iter().position(|server| server.name == *from) {
             return Shard::new(server, lineup.servers.len()).count(&chunks);
         }
         let Some(seat) = lineup.seat_of(from) else { return 0 };
         let sums = self.opens.len().max(1) * (chunks.count() as usize + 1);
-        sums + self.vouch().map_or(0, |vouch| vouch.asked_of(seat))
+        // Checks of before a restart are known before the Cohort is here again.
+        let before = || self.asked_holders.iter().filter_map(pieces_of).sum();
+        let vouched = match &self.stage {
+            Stage::Opening(opening) => opening.checks.as_ref().and_then(|checks| checks.vouch.as_ref()),
+            _ => None,
+        };
+        sums + vouched.map_or_else(before, |vouch| vouch.asked_of(seat))
     }
 
     /// A sum named its pieces: takes those that came before it, and those that are attached to it.
@@ -329,10 +351,15 @@ impl Round {
             desk.out.event(Event::Summed { round: asked.round });
             // Holders have a tenth of the round to vouch before others are asked.
             opening.again = desk.now.plus_millis(asked.tenth());
-        }
-        if recount.is_some() {
-            let begin = || Checks::begin(self.audit, asked, &self.root, opening.fixed.digest, rules);
-            opening.checks.get_or_insert_with(begin);
+            if recount.is_some() {
+                let checks = opening.checks.get_or_insert_with(|| Checks::new(asked, rules));
+                if checks.vouch.is_some() {
+                    // Who knows what is drawn must not choose its sum by it.
+                    opening.sums.close();
+                }
+                let fresh = desk.fresh("ward/1 audit", &opening.fixed.digest.0);
+                checks.draw(self.audit, &asked.chunks, &fresh);
+            }
         }
         true
     }

@@ -158,11 +158,19 @@ pub(super) struct MaskSums {
     came: BTreeMap<(Digest, u8), Incoming>,
     /// Seats whose sum did not hold.
     rejected: BTreeSet<u8>,
+    /// What comes now comes too late.
+    closed: bool,
 }
 
 impl MaskSums {
     pub(super) fn new(blocks: u16) -> Self {
-        Self { blocks, wanted: BTreeMap::new(), came: BTreeMap::new(), rejected: BTreeSet::new() }
+        Self { blocks, wanted: BTreeMap::new(), came: BTreeMap::new(), rejected: BTreeSet::new(), closed: false }
+    }
+
+    /// From now on only the sums count that are here.
+    pub(super) fn close(&mut self) {
+        self.came.retain(|_, sum| sum.is_whole());
+        self.closed = true;
     }
 
     /// An Open asked `senders`.
@@ -170,10 +178,10 @@ impl MaskSums {
         self.wanted.extend(senders.into_iter().map(|(seat, blocks)| ((open, seat), blocks)));
     }
 
-    /// A sum came, its pieces may be on their way; false where it was not asked for or is known.
+    /// A sum came, its pieces may be on their way; false where it was not asked for, is known or late.
     pub(super) fn arrived(&mut self, open: Digest, seat: u8, mut sum: Incoming) -> bool {
         let Some(blocks) = self.wanted.get(&(open, seat)) else { return false };
-        if self.came.contains_key(&(open, seat)) || self.rejected.contains(&seat) {
+        if self.closed || self.came.contains_key(&(open, seat)) || self.rejected.contains(&seat) {
             return false;
         }
         sum.blocks = blocks.clone();

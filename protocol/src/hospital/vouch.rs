@@ -65,16 +65,19 @@ pub(super) struct Vouch {
 }
 
 impl Vouch {
-    /// Of these chunks and all blocks.
-    pub(super) fn new(rules: &Rules, chunks: Chunks, round: RoundNo, drawn: &[u32]) -> Self {
+    /// Of nothing yet.
+    pub(super) fn new(rules: &Rules, chunks: Chunks, round: RoundNo) -> Self {
         let (sharing, blocks) = (rules.announce.sharing, rules.blocks.clone());
         let (verdicts, sent) = (BTreeMap::new(), BTreeMap::new());
         let (whole, liars) = (BTreeSet::new(), BTreeSet::new());
-        let mut vouch = Self { sharing, blocks, chunks, round, verdicts, sent, whole, liars };
-        for block in 0..vouch.blocks.len() as u16 {
-            vouch.compare(block, drawn.iter().copied());
+        Self { sharing, blocks, chunks, round, verdicts, sent, whole, liars }
+    }
+
+    /// Compares all blocks over these chunks.
+    pub(super) fn draw(&mut self, drawn: &[u32]) {
+        for block in 0..self.blocks.len() as u16 {
+            self.compare(block, drawn.iter().copied());
         }
-        vouch
     }
 
     /// t+1.
@@ -126,8 +129,11 @@ impl Vouch {
         group(wanted)
     }
 
-    /// A Check was sent.
+    /// A Check was sent, maybe before a restart.
     pub(super) fn sent(&mut self, digest: Digest, seat: u8, check: Check) {
+        for pair in check.pairs() {
+            self.verdicts.entry(pair).or_default().asked.insert(seat);
+        }
         self.sent.insert(digest, Sent { seat, check, came: None, opened: false });
     }
 

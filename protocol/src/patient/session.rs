@@ -20,7 +20,7 @@ use crate::outbox::Settled;
 use crate::records::{Records, session_key};
 use crate::seal::{self, SealSecret, SumOpener};
 use crate::secret::{Root, SessionRandomness};
-use crate::session::{Asked, Fixed, Lineup, Rules, read_confirms};
+use crate::session::{Asked, Fixed, Lineup, Pieces, Rules, read_confirms};
 use crate::step::Event;
 use crate::task::Policy;
 use crate::wire::{self, Frame, Signed};
@@ -405,8 +405,10 @@ impl Session {
         self.save_chains(desk);
         // The Keys are stored and the first round has ended: nothing is derived from it any more, unless a payload
         // key is still to come, or a member that starts again needs its seal key.
-        let needed = self.rules.announce.payloads || self.member.as_ref().is_some_and(Member::awaits_list);
-        if !needed && matches!(self.stage, Stage::In(_)) && self.randomness.take().is_some() {
+        let payloads = self.rules.announce.payloads;
+        let is_spent = matches!(&self.stage, Stage::In(enrolled) if !payloads || enrolled.payload_key.is_some());
+        let is_needed = self.member.as_ref().is_some_and(Member::awaits_list);
+        if is_spent && !is_needed && self.randomness.take().is_some() {
             desk.out.forget(self.key("randomness"));
         }
     }
@@ -487,8 +489,9 @@ impl Session {
             None => None,
         };
         let member = match (&lineup, bytes("list").or(bytes("confirmed")), &randomness) {
-            // Stopped between Roster and list: it has confirmed nothing, and the list is still to come.
-            (Some(lineup), None, Some(randomness)) => seated(lineup, me, randomness, session, min_cohort),
+            // Stopped between Roster and list: it has confirmed nothing, and the rest of the list is still to come.
+            (Some(lineup), None, Some(randomness)) => seated(lineup, me, randomness, session, min_cohort)
+                .map(|member| member.with_pieces(Pieces::restore(&rules, lineup, me, store))),
             (Some(lineup), ..) => Member::restore(lineup, &rules, me, min_cohort, store),
             (None, ..) => None,
         };
@@ -532,7 +535,7 @@ impl machine::Session<Ticket> for Session {
     /// Forgets all that the store has of this session but receipts.
     fn wipe(&mut self, desk: &mut Desk<'_, Ticket>) {
         if let Some(member) = &mut self.member {
-            member.forget_single(self.rules.session, desk);
+            member.wipe(self.rules.session, desk);
         }
         for what in ["state", "randomness", "chains", "round", "payload", "list", "seal", "holdings", "confirmed"] {
             desk.out.forget(self.key(what));

@@ -81,7 +81,7 @@ impl Vault {
     }
 
     /// Takes what the store has. Data that the schema does not allow any longer are left out: they would be answered in
-    /// another unit, or beyond another bound, than they were checked for.
+    /// another unit, or beyond another bound, than they were checked for. So are others than were shared under their label.
     pub(crate) fn restore(&mut self, store: &Records) -> Result<(), StoreError> {
         let unreadable = |key: &str| StoreError { key: key.into() };
         for (key, value) in store {
@@ -96,6 +96,9 @@ impl Vault {
                 self.bound.insert(label, wire::decode(value, "snapshot").map_err(|_| unreadable(key))?);
             }
         }
+        // Whatever a store says: values under a label are answered from as they were shared, or not at all.
+        let bound = &self.bound;
+        self.offered.retain(|label, offered| bound.get(label).is_none_or(|bound| bound.values == offered.values));
         Ok(())
     }
 
