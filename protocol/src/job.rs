@@ -280,7 +280,7 @@ fn mask_vector(question: &Question, record: &Record, chunks: &Chunks, seeds: Vec
     for chunk in 0..chunks.count() {
         let start = chunks.start(chunk);
         let values = vector.range(start as usize..start as usize + chunks.len(chunk))?;
-        let bytes = Bytes::from(vectors::mask_values(&keys, chunks.ring(), start, &values).ok()?);
+        let bytes = vectors::mask_values(&keys, chunks.ring(), start, &values).ok()?;
         digests.push(kdf::chunk_digest(&bytes));
         packed.push(bytes);
     }

@@ -1,10 +1,11 @@
 //! One coordinate in memory.
 
 use zerocopy::{Immutable, IntoBytes};
+use zeroize::DefaultIsZeroes;
 
 /// An unsigned integer with wrapping arithmetic, read from and written to words of `W` bytes: bytes that the lane has
 /// and the word lacks are zero on the way in and dropped on the way out.
-pub(crate) trait Lane: Copy + Immutable + IntoBytes {
+pub(crate) trait Lane: DefaultIsZeroes + Immutable + IntoBytes + Send + 'static {
     fn plus(self, other: Self) -> Self;
     fn minus(self, other: Self) -> Self;
     fn wide(self) -> u64;

@@ -1,5 +1,9 @@
 //! From keys to masks: G is AES-256-CTR, one lane for each coordinate (PROTOCOL.md, *Sharing*).
 
+use bytes::Bytes;
+use zerocopy::IntoBytes as _;
+use zeroize::Zeroize as _;
+
 use crate::keystream;
 use crate::lane::Lane;
 use crate::ring::{Lanes, Ring, RingError, pack_onto};
@@ -43,14 +47,51 @@ pub fn sub_masks(keys: &[StreamKey], ring: Ring, start: u64, lanes: &mut Lanes) 
 /// The coordinates of a masked vector from `start` on, as they travel: `values` without the masks of all `keys`.
 ///
 /// Fails with [`RingError::Value`] where a value does not lie in the ring.
-pub fn mask_values(keys: &[StreamKey], ring: Ring, start: u64, values: &[i64]) -> Result<Vec<u8>, RingError> {
+pub fn mask_values(keys: &[StreamKey], ring: Ring, start: u64, values: &[i64]) -> Result<Bytes, RingError> {
     let at = u128::from(start) * ring.lane_bytes() as u128;
-    let mut tile = Lanes::zero(ring, values.len().min(TILE / ring.lane_bytes()));
+    if cfg!(target_endian = "little") && ring.word_bytes() == ring.lane_bytes() {
+        return match ring.lane_bytes() {
+            2 => mask_in_place::<u16, 2>(keys, ring, at, values),
+            4 => mask_in_place::<u32, 4>(keys, ring, at, values),
+            _ => mask_in_place::<u64, 8>(keys, ring, at, values),
+        };
+    }
+    let mut tile = Lanes::with_capacity(ring, values.len().min(TILE / ring.lane_bytes()));
     match &mut tile {
         Lanes::U16(v) => mask_tiles::<_, 2>(keys, ring, at, values, v),
         Lanes::U32(v) => mask_tiles::<_, 4>(keys, ring, at, values, v),
         Lanes::U64(v) => mask_tiles::<_, 8>(keys, ring, at, values, v),
     }
+}
+
+/// Lanes that travel as they lie in memory.
+struct Words<L>(Vec<L>);
+
+impl<L: Lane> AsRef<[u8]> for Words<L> {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+/// Where lanes lie in memory as they travel they are masked where they are: a copy takes longer than a mask.
+fn mask_in_place<L: Lane, const S: usize>(
+    keys: &[StreamKey],
+    ring: Ring,
+    at: u128,
+    values: &[i64],
+) -> Result<Bytes, RingError> {
+    let mut lanes = Vec::with_capacity(values.len());
+    for (i, part) in values.chunks(TILE / S).enumerate() {
+        let done = lanes.len();
+        let fit = words::cut(part, ring.bits().into(), &mut lanes);
+        let tile: &mut [L] = &mut lanes[done..];
+        if !fit {
+            tile.zeroize();
+            return Err(ring.refusal(values));
+        }
+        combine::<L, S>(keys, at + (i * TILE) as u128, tile, L::minus);
+    }
+    Ok(Bytes::from_owner(Words(lanes)))
 }
 
 /// From values to words in one walk over memory: what happens between is in `tile`, which the caller wipes.
@@ -59,18 +100,18 @@ fn mask_tiles<L: Lane, const S: usize>(
     ring: Ring,
     at: u128,
     values: &[i64],
-    tile: &mut [L],
-) -> Result<Vec<u8>, RingError> {
+    tile: &mut Vec<L>,
+) -> Result<Bytes, RingError> {
     let mut packed = Vec::with_capacity(values.len() * ring.word_bytes());
     for (i, part) in values.chunks(TILE / S).enumerate() {
-        let lanes = &mut tile[..part.len()];
-        if !words::cut(part, ring.bits().into(), lanes) {
+        tile.clear();
+        if !words::cut(part, ring.bits().into(), tile) {
             return Err(ring.refusal(values));
         }
-        combine::<L, S>(keys, at + (i * TILE) as u128, lanes, L::minus);
-        pack_onto(lanes, ring, &mut packed);
+        combine::<L, S>(keys, at + (i * TILE) as u128, tile, L::minus);
+        pack_onto(tile, ring, &mut packed);
     }
-    Ok(packed)
+    Ok(packed.into())
 }
 
 fn combine<L: Lane, const S: usize>(keys: &[StreamKey], at: u128, lanes: &mut [L], op: impl Fn(L, L) -> L) {

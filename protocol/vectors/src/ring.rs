@@ -180,6 +180,15 @@ impl Lanes {
         }
     }
 
+    /// No lanes yet, and room for `len` of the ring's: as long as they are no more, none is left behind unwiped.
+    pub(crate) fn with_capacity(ring: Ring, len: usize) -> Self {
+        match ring.lane_bytes() {
+            2 => Self::U16(Vec::with_capacity(len)),
+            4 => Self::U32(Vec::with_capacity(len)),
+            _ => Self::U64(Vec::with_capacity(len)),
+        }
+    }
+
     /// How many coordinates.
     pub fn len(&self) -> usize {
         each!(self, v => v.len())
@@ -193,7 +202,7 @@ impl Lanes {
     /// Signed values as ring elements, or [`RingError::Value`] with the index of the first that
     /// lies outside `-2^(w-1) .. 2^(w-1) - 1`.
     pub fn from_i64(ring: Ring, values: &[i64]) -> Result<Self, RingError> {
-        let mut lanes = Self::zero(ring, values.len());
+        let mut lanes = Self::with_capacity(ring, values.len());
         let fit = each!(&mut lanes, v => words::cut(values, ring.bits().into(), v));
         if fit { Ok(lanes) } else { Err(ring.refusal(values)) }
     }

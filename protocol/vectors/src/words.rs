@@ -36,16 +36,16 @@ pub(crate) fn combine_narrow<L: Lane, const W: usize, const S: usize>(
     to.iter_mut().zip(words).skip(done).for_each(|(lane, word)| *lane = op(*lane, L::read(word)));
 }
 
-/// Signed values to lanes; whether all of them fit `bits` bits.
+/// Appends signed values as lanes; whether all of them fit `bits` bits.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
-pub(crate) fn cut<L: Lane>(values: &[i64], bits: u32, to: &mut [L]) -> bool {
+pub(crate) fn cut<L: Lane>(values: &[i64], bits: u32, to: &mut Vec<L>) -> bool {
     let half = 1_i64 << (bits - 1);
     let mut beyond = 0;
     // One test at the end: a loop that may stop early is not vectorised.
-    for (lane, &value) in to.iter_mut().zip(values) {
+    to.extend(values.iter().map(|&value| {
         beyond |= (value.wrapping_add(half) as u64).unbounded_shr(bits);
-        *lane = L::cut(value as u64);
-    }
+        L::cut(value as u64)
+    }));
     beyond == 0
 }
 
