@@ -45,8 +45,16 @@ lint:
     cargo clippy --release --workspace --all-targets --locked -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --document-private-items --locked
 
+# what Ward is made of: licences, sources, bans, duplicates
+deny:
+    cargo deny --locked check bans licenses sources
+
+# known vulnerabilities in what Ward is made of: needs a copy of the advisory database, or the network to get one
+advisories *args:
+    cargo deny --locked check "$@" advisories
+
 # all that CI runs
-check: lint test
+check: lint deny test
 
 # measure the kernels of the protocol
 bench:
