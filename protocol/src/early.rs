@@ -8,7 +8,7 @@ use serde_bytes::ByteBuf;
 
 use crate::desk::Stop;
 use crate::error::Fault;
-use crate::id::{Address, Kind, Name, RoundNo, SessionId, SessionTag};
+use crate::id::{Address, Kind, Name, RoundNo, SessionId, SessionTag, Time};
 use crate::records::{Records, number_of, numbered_key};
 use crate::step::{Effects, Event};
 use crate::wire;
@@ -18,7 +18,7 @@ use crate::wire;
 #[derive(Debug, Default)]
 pub(crate) struct Early {
     /// By the order in which they came.
-    messages: BTreeMap<u64, (Address, Bytes)>,
+    messages: BTreeMap<u64, Waiting>,
     /// The number of the next one: never one that was in use since the start.
     next: u64,
     by_sender: BTreeMap<Name, Load>,
@@ -28,6 +28,14 @@ pub(crate) struct Early {
     /// Those that were taken in a round which is open: they stay in the store, as a party that starts again in that round
     /// needs them once more.
     taken: BTreeMap<u64, (SessionTag, RoundNo)>,
+}
+
+/// A message that waits for what it continues.
+#[derive(Debug)]
+struct Waiting {
+    address: Address,
+    payload: Bytes,
+    until: Time,
 }
 
 /// What is kept of one sender.
@@ -43,7 +51,12 @@ struct Load {
 struct Stored {
     address: Address,
     payload: ByteBuf,
+    until: Time,
 }
+
+/// How long a message waits. What it continues was written before it, so on a board that loses nothing it comes within the
+/// same delivery; and of a session whose Announce never came nothing tells when it is over.
+pub(crate) const PATIENCE_SECONDS: u32 = 86_400;
 
 impl Early {
     const MOST_BYTES: usize = 64 << 20;
@@ -55,8 +68,8 @@ impl Early {
         let mut early = Self::default();
         for (key, value) in store.iter().filter(|(key, _)| key.starts_with(PREFIX)) {
             match (number_of(PREFIX, key), wire::decode(value, "early message")) {
-                (Some(number), Ok(Stored { address, payload })) => {
-                    early.insert(number, address, Bytes::from(payload.into_vec()));
+                (Some(number), Ok(Stored { address, payload, until })) => {
+                    early.insert(number, Waiting { address, payload: Bytes::from(payload.into_vec()), until });
                 }
                 _ => leftovers.push(key.clone()),
             }
@@ -65,14 +78,15 @@ impl Early {
     }
 
     /// Keeps a message; the oldest of its sender make room for it, or of who has most where all have too much.
-    fn keep(&mut self, address: Address, payload: Bytes, out: &mut Effects) {
+    fn keep(&mut self, address: Address, payload: Bytes, now: Time, out: &mut Effects) {
         while let Some(oldest) = self.in_the_way(&address.from, payload.len()) {
             self.remove(oldest, out);
         }
         let number = self.next;
-        let stored = Stored { address: address.clone(), payload: ByteBuf::from(payload.to_vec()) };
+        let until = now.plus_seconds(PATIENCE_SECONDS);
+        let stored = Stored { address: address.clone(), payload: ByteBuf::from(payload.to_vec()), until };
         out.put(key(number), wire::encode(&stored));
-        self.insert(number, address, payload);
+        self.insert(number, Waiting { address, payload, until });
     }
 
     /// The message that goes first, where there is no room for `bytes` more of `sender`.
@@ -87,7 +101,8 @@ impl Early {
         load.messages.first().copied()
     }
 
-    fn insert(&mut self, number: u64, address: Address, payload: Bytes) {
+    fn insert(&mut self, number: u64, message: Waiting) {
+        let Waiting { address, payload, .. } = &message;
         let load = self.by_sender.entry(address.from.clone()).or_default();
         load.messages.insert(number);
         load.bytes += payload.len();
@@ -96,12 +111,24 @@ impl Early {
         if leads(address.kind) {
             self.leading.insert(number);
         }
-        self.messages.insert(number, (address, payload));
+        self.messages.insert(number, message);
+    }
+
+    /// Forgets what has waited long enough, and asks to be woken for the next that will have.
+    pub(crate) fn expire(&mut self, now: Time, out: &mut Effects) {
+        while let Some((number, until)) =
+            self.messages.first_key_value().map(|(number, message)| (*number, message.until))
+        {
+            if now < until {
+                return out.wake_at(until);
+            }
+            self.remove(number, out);
+        }
     }
 
     /// Notes that a message was taken.
     fn take(&mut self, number: u64, out: &mut Effects) {
-        match self.messages.get(&number).map(|(address, _)| (address.session, address.round)) {
+        match self.messages.get(&number).map(|message| (message.address.session, message.address.round)) {
             Some((session, round)) if round > RoundNo::SETUP => {
                 self.taken.insert(number, (session, round));
                 self.drop_from_memory(number);
@@ -129,7 +156,7 @@ impl Early {
     }
 
     fn drop_from_memory(&mut self, number: u64) {
-        let Some((address, payload)) = self.messages.remove(&number) else { return };
+        let Some(Waiting { address, payload, .. }) = self.messages.remove(&number) else { return };
         self.leading.remove(&number);
         self.bytes -= payload.len();
         if let Some(load) = self.by_sender.get_mut(&address.from) {
@@ -152,7 +179,7 @@ impl Early {
             None => self.leading.iter().copied().collect(),
         };
         let waiting = numbers.into_iter().filter_map(|number| {
-            let (address, payload) = self.messages.get(&number)?;
+            let Waiting { address, payload, .. } = self.messages.get(&number)?;
             (address.session == taken.session).then(|| (number, address.clone(), payload.clone()))
         });
         waiting.collect()
@@ -163,7 +190,7 @@ impl Early {
         let of: Vec<u64> = self
             .messages
             .iter()
-            .filter(|(_, (address, _))| address.session == session.into())
+            .filter(|(_, message)| message.address.session == session.into())
             .map(|(n, _)| *n)
             .collect();
         of.into_iter().for_each(|number| self.remove(number, out));
@@ -182,26 +209,29 @@ fn key(number: u64) -> String {
 pub(crate) fn receive(
     first: (Address, Bytes),
     early: &mut Early,
+    now: Time,
     out: &mut Effects,
     take: impl FnMut(&Address, &Bytes, &mut Effects) -> Result<(), Stop>,
 ) {
-    try_all(VecDeque::from([(None, first.0, first.1)]), early, out, take);
+    try_all(VecDeque::from([(None, first.0, first.1)]), early, now, out, take);
 }
 
 /// Has `take` take what was early and may fit, after a restart.
 pub(crate) fn retry(
     early: &mut Early,
+    now: Time,
     out: &mut Effects,
     take: impl FnMut(&Address, &Bytes, &mut Effects) -> Result<(), Stop>,
 ) {
     let all = early.messages.iter();
-    let all = all.map(|(number, (address, payload))| (Some(*number), address.clone(), payload.clone())).collect();
-    try_all(all, early, out, take);
+    let all = all.map(|(number, message)| (Some(*number), message.address.clone(), message.payload.clone())).collect();
+    try_all(all, early, now, out, take);
 }
 
 fn try_all(
     mut next: VecDeque<(Option<u64>, Address, Bytes)>,
     early: &mut Early,
+    now: Time,
     out: &mut Effects,
     mut take: impl FnMut(&Address, &Bytes, &mut Effects) -> Result<(), Stop>,
 ) {
@@ -221,7 +251,7 @@ fn try_all(
                 let waiting = early.waiting_for(&address);
                 next.extend(waiting.into_iter().map(|(number, address, payload)| (Some(number), address, payload)));
             }
-            Err(stop) => settle(stop, address, payload, early, out),
+            Err(stop) => settle(stop, (address, payload), early, now, out),
         }
     }
 }
@@ -243,10 +273,10 @@ fn leads(kind: Kind) -> bool {
 }
 
 /// Notes why a message was not taken, or keeps it if it is early.
-fn settle(stop: Stop, address: Address, payload: Bytes, early: &mut Early, out: &mut Effects) {
+fn settle(stop: Stop, (address, payload): (Address, Bytes), early: &mut Early, now: Time, out: &mut Effects) {
     let Address { from, kind, .. } = address.clone();
     match stop {
-        Stop::Early => early.keep(address, payload, out),
+        Stop::Early => early.keep(address, payload, now, out),
         Stop::Fault(wrong) => out.event(Event::Fault(Fault { from, kind, wrong })),
         Stop::Useless(why) => out.event(Event::Dropped { from, kind, why }),
     }
@@ -261,7 +291,7 @@ mod tests {
         let Ok(from) = from.parse() else { return };
         let (session, name) = (SessionTag([0; 16]), MessageName([0; 16]));
         let address = Address { session, round: RoundNo(1), from, to: To::All, kind: Kind::Share, name };
-        early.keep(address, Bytes::from(vec![0; bytes]), &mut Effects::default());
+        early.keep(address, Bytes::from(vec![0; bytes]), Time(1), &mut Effects::default());
     }
 
     #[test]
@@ -272,6 +302,17 @@ mod tests {
         keep(&mut early, "alice", 1_000);
         keep(&mut early, "flood-0", 1 << 20);
         assert!(early.bytes <= Early::MOST_BYTES);
-        assert!(early.messages.values().any(|(address, _)| address.from.as_str() == "alice"));
+        assert!(early.messages.values().any(|message| message.address.from.as_str() == "alice"));
+    }
+
+    #[test]
+    fn what_is_never_continued_is_forgotten_after_a_day() {
+        let (mut early, mut out) = (Early::default(), Effects::default());
+        keep(&mut early, "alice", 1_000);
+        let day = Time(1).plus_seconds(PATIENCE_SECONDS);
+        early.expire(Time(2), &mut out);
+        assert_eq!((early.messages.len(), out.wake), (1, Some(day)));
+        early.expire(day, &mut out);
+        assert_eq!((early.messages.len(), early.bytes, out.store.len()), (0, 0, 1));
     }
 }

@@ -54,6 +54,7 @@ pub(crate) trait Machine {
             Input::Tick => {}
         }
         self.keep_time(moment, &mut out);
+        self.mail().early.expire(moment.now, &mut out);
         self.mail().keep(&mut out);
         out
     }
@@ -62,7 +63,7 @@ pub(crate) trait Machine {
     fn receive(&mut self, moment: &Moment, address: Address, payload: Bytes, out: &mut Effects) {
         let mut early = std::mem::take(&mut self.mail().early);
         let take = |address: &Address, payload: &Bytes, out: &mut Effects| self.take(moment, address, payload, out);
-        early::receive((address, payload), &mut early, out, take);
+        early::receive((address, payload), &mut early, moment.now, out, take);
         self.mail().early = early;
     }
 
@@ -70,7 +71,7 @@ pub(crate) trait Machine {
     fn retry(&mut self, moment: &Moment, out: &mut Effects) {
         let mut early = std::mem::take(&mut self.mail().early);
         let take = |address: &Address, payload: &Bytes, out: &mut Effects| self.take(moment, address, payload, out);
-        early::retry(&mut early, out, take);
+        early::retry(&mut early, moment.now, out, take);
         self.mail().early = early;
     }
 }

@@ -9,6 +9,7 @@ use super::fault::{Blow, Counts, Fault};
 use super::oracle::{Failure, Oracle};
 use super::shape::{Act, Cast, JOIN_SECONDS, ROUND_SECONDS, Shape, label};
 use super::weather::{Source, Weather};
+use crate::early;
 use crate::error::PlanError;
 use crate::id::{Digest, Name, Role, SessionId, Time};
 use crate::memory::Network;
@@ -456,6 +457,8 @@ impl<'a> Play<'a> {
             self.net.stop(session, true);
         }
         self.pass_until(u64::from(2 * ROUND_SECONDS) * 1000, |_| false);
+        // Who never heard of a session keeps what came of it for so long.
+        self.pass_until(u64::from(early::PATIENCE_SECONDS) * 1000, |_| false);
         self.look_at_stores();
         let whole = self.oracle.borrow().all_remember();
         for who in self.cast.everybody().filter(|_| whole) {
