@@ -74,7 +74,7 @@ fn patient_needles(owner: &str, records: &BTreeMap<String, Vec<u8>>, study: &Stu
     let of = |what: &str| records.iter().find(|(key, _)| key.ends_with(what)).unwrap_or_else(|| panic!("no {what}")).1;
     let (randomness, round, seal) = (of("/randomness"), of("/round"), of("/seal"));
     let mut needles = key_needles(&format!("{owner}'s session randomness"), randomness, &own);
-    needles.extend(key_needles(&format!("{owner}'s root"), &round[round.len() - 32..], &own));
+    needles.extend(key_needles(&format!("{owner}'s root"), strings_of_32(round)[0], &own));
     needles.extend(key_needles(&format!("{owner}'s seal key"), seal, &own));
     needles.extend(key_needles(&format!("{owner}'s snapshot secret"), strings_of_32(of("values/1"))[0], &own));
     // Both ends of a chain have it.

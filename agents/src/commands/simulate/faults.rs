@@ -157,12 +157,14 @@ impl Report {
             "first_seed": self.first,
             "seeds": runs,
             "steps": steps,
-            "answers": answers,
+            "opened": answers,
+            "aborted": aborts.values().sum::<u64>(),
             "aborts": aborts,
             "faults": counts.0,
             "largest_store_bytes": most_stored,
             "trace": hex::encode(trace),
             "seconds": self.elapsed.as_secs_f64(),
+            "violations": failures.len(),
             "failures": failures,
         })
     }
