@@ -459,6 +459,7 @@ impl<'a> Play<'a> {
         self.pass_until(u64::from(2 * ROUND_SECONDS) * 1000, |_| false);
         // Who never heard of a session keeps what came of it for so long.
         self.pass_until(u64::from(early::PATIENCE_SECONDS) * 1000, |_| false);
+        self.cast.everybody().for_each(|who| self.net.reconnect(who));
         self.look_at_stores();
         let whole = self.oracle.borrow().all_remember();
         for who in self.cast.everybody().filter(|_| whole) {
