@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::chunks::Chunks;
 use crate::desk::{Desk, Me, Stop, identify, rule};
 use crate::error::Wrong;
-use crate::id::{Dates, Digest, Identity, Kind, Name, Place, Role, RoundNo, SessionId, Time};
+use crate::id::{Dates, Digest, Identity, Kind, Name, Place, Role, RoundNo, SessionId, Snapshot, Time};
 use crate::kdf;
 use crate::merkle;
 use crate::message::{Announce, Begin, Cohort, Confirm, Join, List, Roster};
+use crate::places::Places;
 use crate::plan::{MOST_PATIENTS, MOST_SERVERS};
 use crate::records::{Records, session_key};
 use crate::seal::SealKey;
@@ -340,6 +342,15 @@ impl Fixed {
     pub(crate) fn places(&self) -> impl Iterator<Item = Place> + '_ {
         self.cohort.places.iter()
     }
+}
+
+/// A cohort that was fixed in a round of before, and that members may have confirmed, whatever became of the round.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Past {
+    pub(crate) round: RoundNo,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) places: Places,
 }
 
 /// The seats of a committee that signed Confirms of the cohort `digest`; any that does not hold makes all of it fail,

@@ -149,7 +149,7 @@ impl Round {
         let (Stage::Opening(opening), Some(open)) = (&mut self.stage, self.opens.first().map(Signed::digest)) else {
             return;
         };
-        let Some(vouch) = opening.checks.as_mut().and_then(|checks| checks.vouch.as_mut()) else { return };
+        let Some(vouch) = opening.vouch_mut() else { return };
         for (seat, check) in vouch.wanted(&confirmed) {
             let to = To::One(lineup.seats[usize::from(seat)].identity.name.clone());
             let signed = pen.sign(Kind::Check, to.clone(), open, &check);
@@ -165,7 +165,7 @@ impl Round {
     /// The comparison of mask sums, once it has begun.
     pub(super) fn vouch(&mut self) -> Option<&mut Vouch> {
         match &mut self.stage {
-            Stage::Opening(opening) => opening.checks.as_mut()?.vouch.as_mut(),
+            Stage::Opening(opening) => opening.vouch_mut(),
             _ => None,
         }
     }

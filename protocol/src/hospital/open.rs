@@ -12,10 +12,9 @@ use crate::desk::{Stop, rule};
 use crate::error::{AbortReason, Wrong};
 use crate::id::{Address, Digest, Kind, Name, RoundNo, SessionId, Snapshot};
 use crate::message::{MaskSum, MaskedSum, Refuse};
-use crate::places::Places;
 use crate::plan::Audit;
 use crate::records::session_key;
-use crate::session::{Fixed, Joined, Lineup, Rules};
+use crate::session::{Fixed, Joined, Lineup, Past, Rules};
 use crate::shards::Shard;
 use crate::step::Event;
 use crate::wire::{self, Frame};
@@ -32,15 +31,6 @@ pub(super) struct Open {
     pub(super) round: Option<Round>,
     /// The last word was said: the session is over.
     pub(super) ended: bool,
-}
-
-/// A round whose Cohort was sent: members may have confirmed it, whatever became of it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Past {
-    pub(super) round: RoundNo,
-    pub(super) snapshot: Snapshot,
-    pub(super) places: Places,
 }
 
 /// A round that was asked.

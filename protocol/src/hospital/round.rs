@@ -82,6 +82,16 @@ impl Opening {
     fn new(fixed: Fixed, confirms: Vec<Signed>, sums: MaskSums, again: Time) -> Self {
         Self { fixed, confirms, sums, again, summed: false, checks: None, adding: false }
     }
+
+    /// The comparison of mask sums, once it has begun.
+    fn vouch(&self) -> Option<&Vouch> {
+        self.checks.as_ref()?.vouch.as_ref()
+    }
+
+    /// The same, to go on with it.
+    pub(super) fn vouch_mut(&mut self) -> Option<&mut Vouch> {
+        self.checks.as_mut()?.vouch.as_mut()
+    }
 }
 
 /// What to add up: the masked sum, chunk by chunk, and which of the mask sums that cover all blocks.
@@ -203,6 +213,14 @@ impl Round {
         Pen { me, session, round: self.asked.round, secret: self.root.expose() }
     }
 
+    /// The cohort that is being opened, once there is one.
+    fn opening(&self) -> Option<&Opening> {
+        match &self.stage {
+            Stage::Opening(opening) => Some(opening),
+            Stage::Asking | Stage::Confirming(_) => None,
+        }
+    }
+
     /// The Cohort, once it is here.
     pub(super) fn fixed(&self) -> Option<&Fixed> {
         match &self.stage {
@@ -299,11 +317,8 @@ impl Round {
         let sums = self.opens.len().max(1) * (chunks.count() as usize + 1);
         // Checks of before a restart are known before the Cohort is here again.
         let before = || self.asked_holders.iter().filter_map(pieces_of).sum();
-        let vouched = match &self.stage {
-            Stage::Opening(opening) => opening.checks.as_ref().and_then(|checks| checks.vouch.as_ref()),
-            _ => None,
-        };
-        sums + vouched.map_or_else(before, |vouch| vouch.asked_of(seat))
+        let vouch = self.opening().and_then(Opening::vouch);
+        sums + vouch.map_or_else(before, |vouch| vouch.asked_of(seat))
     }
 
     /// A sum named its pieces: takes those that came before it, and those that are attached to it.
@@ -397,7 +412,7 @@ impl Round {
             sum.sealed(*seat, sum_info(rules.session, self.asked.round, member, *open))
         });
         let sealed = sealed.collect();
-        let vouch = opening.checks.as_ref().and_then(|checks| checks.vouch.as_ref());
+        let vouch = opening.vouch();
         let vouched = vouch.map(Vouch::agreed).unwrap_or_default();
         let whole = vouch.map_or_else(Vec::new, |vouch| vouch.whole().iter().copied().collect());
         opening.adding = true;
@@ -409,10 +424,7 @@ impl Round {
 
     /// What was checked of the sums.
     pub(super) fn checked(&self) -> Checked {
-        let checks = match &self.stage {
-            Stage::Opening(opening) => opening.checks.as_ref(),
-            _ => None,
-        };
+        let checks = self.opening().and_then(|opening| opening.checks.as_ref());
         Checked {
             chunks: self.asked.chunks.count(),
             masked: self.recount.as_ref().map_or(0, Recount::count),
@@ -429,7 +441,7 @@ impl Round {
         }
         opening.again = desk.now.plus_millis(self.asked.tenth());
         let missing = opening.sums.missing_blocks();
-        if let Some(vouch) = opening.checks.as_mut().and_then(|checks| checks.vouch.as_mut()) {
+        if let Some(vouch) = opening.vouch_mut() {
             vouch.ask_all();
         }
         let silent = opening.sums.silent();

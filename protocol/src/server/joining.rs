@@ -9,17 +9,16 @@ use super::round::Round;
 use super::{ServerDesk, Ticket};
 use crate::desk::{Me, Pen, Stop, rule};
 use crate::error::Wrong;
-use crate::id::{Address, Chain, Dates, Digest, Kind, Name, Place, RoundNo, SessionId, Snapshot, Time, To};
+use crate::id::{Address, Chain, Dates, Digest, Kind, Name, Place, RoundNo, SessionId, Time, To};
 use crate::job::Outcome;
 use crate::machine;
 use crate::merkle::{self, MerkleTree};
 use crate::message::{Abort, List, PlaceProof, Receipt, Refuse, Roster};
 use crate::outbox::Settled;
-use crate::places::Places;
 use crate::records::{Records, StoredSecret, session_key};
 use crate::seal::SealKey;
 use crate::secret::SessionRandomness;
-use crate::session::{Asked, Joined, Lineup, Rules, read_list, store_list};
+use crate::session::{Asked, Joined, Lineup, Past, Rules, read_list, store_list};
 use crate::step::Event;
 use crate::wire::{self, Frame, Signed};
 
@@ -54,15 +53,6 @@ pub(super) struct Running {
     pub(super) past: Vec<Past>,
     pub(super) last: RoundNo,
     pub(super) round: Option<Round>,
-}
-
-/// A cohort that was fixed in an earlier round.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Past {
-    pub(super) round: RoundNo,
-    pub(super) snapshot: Snapshot,
-    pub(super) places: Places,
 }
 
 /// One session of the server.

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::ServerDesk;
 use super::cohort::Choice;
 use super::gather::Gather;
-use super::joining::Past;
 use super::votes::Votes;
 use crate::desk::{Pen, Stop};
 use crate::error::Wrong;
@@ -13,7 +12,7 @@ use crate::id::{Digest, Kind, MessageName, Place, Time, To};
 use crate::merkle;
 use crate::message::{Cohort, CohortShares, Decline, Held, Refuse, cohort_leaf};
 use crate::places::{Counted, Places};
-use crate::session::{Asked, Lineup, Rules};
+use crate::session::{Asked, Lineup, Past, Rules};
 use crate::step::Event;
 use crate::wire::{self, Frame, Signed};
 

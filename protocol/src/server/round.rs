@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use vectors::Lanes;
 
 use super::gather::{Found, Gather};
-use super::joining::{Past, Running};
+use super::joining::Running;
 use super::lead::{self, Lead, Standing, Verdict};
 use super::{ServerDesk, Ticket, Work};
 use crate::desk::{Me, Pen, Stop, rule};
@@ -19,7 +19,7 @@ use crate::places::Places;
 use crate::records::session_key;
 use crate::reopen::OpenRound;
 use crate::secret::Root;
-use crate::session::{Asked, Fixed, Lineup, Rules, place_of};
+use crate::session::{Asked, Fixed, Lineup, Past, Rules, place_of};
 use crate::shards::Shard;
 use crate::wire::{self, Frame, Signed};
 
