@@ -38,6 +38,7 @@ mod profile;
 mod prompt;
 mod report;
 mod room;
+mod spent;
 mod store;
 mod table;
 

@@ -12,11 +12,11 @@ use tokio::process::ChildStdout;
 use super::orders::{Order, Said};
 use super::plain;
 use super::setting::Setting;
-use super::usage;
 use crate::children::Process;
 use crate::cli::{BenchRole, SizeArgs};
 use crate::connect::{Way, connect};
 use crate::home::Home;
+use crate::spent;
 
 /// How often it is looked whether the broker is ready, or asked again after it was busy.
 const LOOK: Duration = Duration::from_millis(20);
@@ -90,7 +90,7 @@ pub struct Sample {
     /// Processor time by role, in seconds.
     pub cpu: [f64; ROLES.len()],
     /// The most memory of one process by role, in MiB.
-    pub peak: [f64; ROLES.len()],
+    pub peak: [u64; ROLES.len()],
     /// Over so many patients.
     pub cohort: u32,
     /// What a patient sent.
@@ -228,11 +228,11 @@ impl Cast {
     }
 
     fn cpu(&self) -> [f64; ROLES.len()] {
-        self.pids().map(|pids| pids.into_iter().map(usage::cpu).sum())
+        self.pids().map(|pids| pids.into_iter().map(spent::cpu).sum())
     }
 
     fn begin(&self) -> [f64; ROLES.len()] {
-        self.pids().into_iter().flatten().for_each(usage::forget_peak);
+        self.pids().into_iter().flatten().for_each(spent::forget_peak);
         self.cpu()
     }
 
@@ -247,7 +247,7 @@ impl Cast {
         tracing::debug!(?begun, ended = ?Instant::now(), secure = fixed > 0, "round");
         let mut cpu = self.cpu();
         cpu.iter_mut().zip(before).for_each(|(after, before)| *after -= before);
-        let peak = self.pids().map(|pids| pids.into_iter().map(usage::peak).fold(0.0, f64::max));
+        let peak = self.pids().map(|pids| pids.into_iter().filter_map(spent::peak).max().unwrap_or_default());
         self.hospital.done().await?;
         let [fixed, confirmed, summed] = [fixed, confirmed, summed].map(|micros| micros as f64 / 1e6);
         Ok(Sample { seconds, fixed, confirmed, summed, cpu, peak, cohort, bytes: 0 })

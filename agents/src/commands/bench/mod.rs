@@ -11,7 +11,6 @@ mod processor;
 mod report;
 mod server;
 mod setting;
-mod usage;
 
 use std::path::Path;
 

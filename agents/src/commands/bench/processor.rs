@@ -7,9 +7,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use protocol::{CHUNK_BYTES, Chunks, Lanes, Ring, StreamKey, add_mask, chunk_digest, mask_values};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::setting::Setting;
+use crate::spent::thread_time;
 
 /// For how long each is measured.
 const LONG: Duration = Duration::from_millis(100);
@@ -35,10 +35,10 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// Measures it.
+    /// Measures it, at the sizes of `setting`.
     ///
     /// # Errors
-    /// None: all sizes fit.
+    /// A ring that does not exist.
     pub fn measure(setting: &Setting) -> anyhow::Result<Self> {
         let (ring, chunks) = (setting.chunks.ring(), setting.chunks);
         let wide = Ring::new(32)?;
@@ -85,19 +85,13 @@ fn each<const N: usize>(mut runs: [&mut dyn FnMut(); N]) -> [f64; N] {
     let mut times = [const { Vec::new() }; N];
     while begun.elapsed() < LONG * N as u32 {
         for (run, times) in runs.iter_mut().zip(&mut times) {
-            let start = used();
+            let start = thread_time();
             run();
-            times.push(used() - start);
+            times.push((thread_time() - start).as_secs_f64());
         }
     }
     times.map(|mut times| {
         times.sort_by(f64::total_cmp);
         times[times.len() / 2].max(1e-9)
     })
-}
-
-/// The processor time of this thread so far, in seconds.
-fn used() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }

@@ -6,6 +6,7 @@ use super::cast::{ROLES, Sample};
 use super::processor::Processor;
 use super::setting::Setting;
 use crate::cli::BenchRole;
+use crate::spent::mebibytes;
 
 /// The places of some roles in [`ROLES`].
 const SERVER: usize = 1;
@@ -112,7 +113,7 @@ impl Report {
             "client_mask_ms": round(self.processor.mask * 1e3),
             "server_cpu_s": round(self.secure_cpu(SERVER)),
             "member_cpu_s": round(self.member_cpu()),
-            "server_peak_mib": round(self.secure(|sample| sample.peak[SERVER]).median),
+            "server_peak_mib": round(self.secure(|sample| mebibytes(sample.peak[SERVER])).median),
             "bytes_up_per_coordinate": round(self.bytes_up_per_coordinate()),
             "cohort": self.cohort(),
         })
@@ -140,8 +141,8 @@ impl Report {
                 "{name:<10}{:>12.3}{:>8.3}{:>16.0}{:>8.0}\n",
                 self.plain_cpu(role),
                 self.secure_cpu(role),
-                self.plain(|sample| sample.peak[role]).median,
-                self.secure(|sample| sample.peak[role]).median,
+                self.plain(|sample| mebibytes(sample.peak[role])).median,
+                self.secure(|sample| mebibytes(sample.peak[role])).median,
             );
         }
         text += &format!("members beyond what they do as patients: {:.3} CPU s", self.member_cpu());

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use protocol::{Outgoing, RoundNo, Write};
 
+use crate::spent::thread_time;
+
 /// Whose work it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
@@ -110,12 +112,6 @@ impl Tally {
     }
 }
 
-/// The processor time that this thread has used: what else runs on the machine does not count.
-fn thread_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
 /// How large a party's store is; the records themselves are not kept.
 #[derive(Debug, Default)]
 pub struct StoreSize {
@@ -141,14 +137,6 @@ impl StoreSize {
         }
         self.peak = self.peak.max(self.bytes);
     }
-}
-
-/// The most memory that this process ever had resident, in bytes; nothing where the system does not say.
-pub fn peak_resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::meter::{Load, Part, Tally, peak_resident};
+use super::meter::{Load, Part, Tally};
+use crate::spent::{self, mebibytes};
 
 /// What was simulated, and what it took.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl Report {
             "setup_cpu_ms_per_patient": setup,
             "round_cpu_ms_per_patient": round,
             "cpu_ms_per_patient": setup + round,
-            "process_peak_bytes": peak_resident(),
+            "process_peak_bytes": spent::peak(std::process::id()),
             "roles": roles,
         })
     }
@@ -100,7 +101,7 @@ impl Report {
         for (part, _, tally) in &self.roles {
             text += &format!("largest store of a {}: {:.1} MiB\n", part.as_str(), mebibytes(tally.stored));
         }
-        if let Some(bytes) = peak_resident() {
+        if let Some(bytes) = spent::peak(std::process::id()) {
             let all = "servers, members, hospital and a few patients";
             text += &format!("peak memory of this process, with {all}: {:.1} MiB\n", mebibytes(bytes));
         }
@@ -124,8 +125,4 @@ fn role_json((part, parties, tally): &(Part, u32, Tally)) -> (String, Value) {
         "largest_store_bytes": tally.stored,
     });
     (part.as_str().into(), role)
-}
-
-fn mebibytes(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
 }
