@@ -217,6 +217,24 @@ fn a_round_that_went_on_without_its_hospital_has_its_answer_once_it_is_back() {
     assert_eq!((later.sum().as_str(), later.round()), ("3", 2));
 }
 
+#[test]
+fn a_round_that_its_hospital_left_for_another_session_is_over() {
+    let mut study = Study::new(&["alice", "bob", "charlie"], "");
+    for name in ["alice", "bob", "charlie"] {
+        study.home.hand_over(&format!("{name} 1 --snapshot 3"));
+    }
+    study.kill("bob");
+    let mut hospital = study.home.start("--json hospital sum --snapshot 2");
+    hospital.says("round 2: asked");
+    hospital.kill();
+    study.patients[0].1.says("shared snapshot `2`");
+    let other = study.home.start("--json hospital sum --new --snapshot 3 --join-seconds 60");
+    study.patients[0].1.says("round 2: aborted");
+    study.patients.push(("bob", study.home.patient("bob", "1")));
+    let answer = other.ended();
+    assert_eq!((answer.sum().as_str(), answer.round()), ("3", 1));
+}
+
 /// A round that waits for one patient, while everybody else, and the broker, is killed and started again with the command
 /// line of before.
 #[test]

@@ -42,20 +42,21 @@ pub async fn sum(home: &Home, way: &Way, args: &SumArgs, json: bool, tied: bool)
         board = connect(home, way, &credentials) => board?,
         () = stop.asked() => return Err(Stopped.into()),
     };
+    let (started, open) = (Instant::now(), hospital.sessions());
     let mut asking = Asking { driver: Driver::new(args.name.clone(), hospital, board, store).await?, json };
     let caught = tokio::select! {
         caught = asking.driver.catch_up() => caught?,
         () = stop.asked() => return Err(Stopped.into()),
     };
-    asking.tidy().await?;
-    let resumed = matches!(choice, Choice::Resume(_));
-    let info = asking.open(choice).await?;
-    let mut begun = if resumed {
-        Some(caught)
-    } else {
-        caught.iter().for_each(tell);
-        None
+    asking.end_unready().await?;
+    let mut begun = match choice {
+        Choice::Resume(_) => Some(caught),
+        Choice::Open(_) | Choice::New(_) => {
+            asking.leave(&open, caught, started).await?;
+            None
+        }
     };
+    let info = asking.open(choice).await?;
     for round in 1..=args.rounds {
         let last = args.last && round == args.rounds;
         asking.answer(&info, args, last, begun.take(), &mut stop).await?;
@@ -201,9 +202,27 @@ struct Asking {
 
 impl Asking {
     /// Ends the sessions that never got as far as a question: nobody would ask in them again.
-    async fn tidy(&mut self) -> anyhow::Result<()> {
+    async fn end_unready(&mut self) -> anyhow::Result<()> {
         for session in self.driver.machine.unready() {
             self.driver.apply(|hospital, moment| anyhow::Ok(hospital.stop(moment, session, true))).await?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the questions that were open when this hospital was stopped: prints the answer of one that got it meanwhile,
+    /// which nobody could ask for again, and aborts the others, as nobody waits for them any more.
+    async fn leave(&mut self, open: &[SessionInfo], caught: Vec<Event>, started: Instant) -> anyhow::Result<()> {
+        for event in caught {
+            tell(&event);
+            if let Event::Opened(answer) = event
+                && let Some(info) = open.iter().find(|info| info.session == answer.session)
+            {
+                note!("an earlier question was answered:");
+                self.opened(&answer, info, started.elapsed().as_millis() as u64).await?;
+            }
+        }
+        for info in open {
+            self.driver.apply(|hospital, moment| anyhow::Ok(hospital.stop(moment, info.session, false))).await?;
         }
         Ok(())
     }
@@ -212,8 +231,6 @@ impl Asking {
         let plan = match choice {
             Choice::Open(session) => {
                 note!("going on with session {}", session.short());
-                // Another question was left open there: nobody waits for it any more.
-                self.driver.apply(|hospital, moment| anyhow::Ok(hospital.stop(moment, session, false))).await?;
                 return self.info(session);
             }
             Choice::Resume(info) => {

@@ -53,6 +53,11 @@ impl Setting {
         let (patients, members) = (size.patients, u32::from(size.committee));
         let sharing = Sharing::new(size.committee, size.threshold).map_err(PlanError::from)?;
         let dropped = u64::from(patients) * u64::from(size.drop) / 100;
+        if patients < members {
+            usage!(
+                "{patients} patients are too few for a committee of {members}: use more --patients or a smaller --committee"
+            );
+        }
         if u64::from(patients) < dropped + u64::from(members) {
             usage!(
                 "{dropped} of {patients} patients drop, and none of the {members} members may: use a smaller --drop"
