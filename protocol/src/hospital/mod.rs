@@ -12,6 +12,7 @@ mod recount;
 mod round;
 mod session;
 mod sums;
+mod verdict;
 mod vouch;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::sums::Incoming;
+use super::verdict::Verdict;
 use crate::chunks::Chunks;
 use crate::id::{Digest, RoundNo};
 use crate::job::{SealedSum, Words};
@@ -15,21 +16,6 @@ use crate::wire;
 
 /// One block and one chunk.
 type Pair = (u16, u32);
-
-/// What holders say of one block and chunk.
-#[derive(Debug, Default)]
-struct Verdict {
-    /// Who was asked.
-    asked: BTreeSet<u8>,
-    /// What each said; nothing of whom it cannot be read.
-    said: BTreeMap<u8, Option<Digest>>,
-    /// Every answer once.
-    words: BTreeMap<Digest, Words>,
-    /// What t+1 said.
-    agreed: Option<Digest>,
-    /// Ask everybody who holds the block.
-    all: bool,
-}
 
 /// A Check that was sent.
 #[derive(Debug)]
@@ -107,7 +93,7 @@ impl Vouch {
 
     /// Asks everybody for what is not settled: who was asked takes long.
     pub(super) fn ask_all(&mut self) {
-        self.verdicts.values_mut().filter(|verdict| verdict.agreed.is_none()).for_each(|verdict| verdict.all = true);
+        self.verdicts.values_mut().for_each(Verdict::ask_all);
     }
 
     /// Whom to ask for what, among those that `confirmed`: each sum of each holder once.
@@ -117,11 +103,10 @@ impl Vouch {
         let may = |seat: &u8| confirmed.contains(seat) && !self.liars.contains(seat);
         let turns: Vec<u8> = (first..c).chain(0..first).filter(may).collect();
         let mut wanted: BTreeMap<(u8, u16), Vec<u32>> = BTreeMap::new();
-        for ((block, chunk), verdict) in self.verdicts.iter_mut().filter(|(_, verdict)| verdict.agreed.is_none()) {
+        for ((block, chunk), verdict) in self.verdicts.iter_mut().filter(|(_, verdict)| !verdict.is_settled()) {
             let holders = turns.iter().filter(|seat| !self.blocks[usize::from(*block)].contains(**seat));
-            let most = if verdict.all { usize::MAX } else { enough };
-            for seat in holders.take(most) {
-                if verdict.asked.insert(*seat) {
+            for seat in holders.take(verdict.most(enough)) {
+                if verdict.ask(*seat) {
                     wanted.entry((*seat, *block)).or_default().push(*chunk);
                 }
             }
@@ -132,7 +117,7 @@ impl Vouch {
     /// A Check was sent, maybe before a restart.
     pub(super) fn sent(&mut self, digest: Digest, seat: u8, check: Check) {
         for pair in check.pairs() {
-            self.verdicts.entry(pair).or_default().asked.insert(seat);
+            self.verdicts.entry(pair).or_default().ask(seat);
         }
         self.sent.insert(digest, Sent { seat, check, came: None, opened: false });
     }
@@ -197,61 +182,43 @@ impl Vouch {
         liars
     }
 
-    /// Notes what `seat` says of one sum, and settles it where that decides; who said otherwise than t+1 others.
+    /// Notes what `seat` says of one sum; who said otherwise than t+1 others. Where anybody did, nothing that they say of
+    /// the block is used: it is taken whole from others.
     fn say(&mut self, pair: Pair, seat: u8, said: Option<(Digest, Words)>) -> BTreeSet<u8> {
         let enough = self.enough();
         let Some(verdict) = self.verdicts.get_mut(&pair) else { return BTreeSet::new() };
-        verdict.said.insert(seat, said.as_ref().map(|(digest, _)| *digest));
-        if let Some((digest, words)) = said
-            && verdict.agreed.is_none()
-        {
-            verdict.words.entry(digest).or_insert(words);
-        }
-        let votes = |digest: &Digest| verdict.said.values().filter(|said| said.as_ref() == Some(digest)).count();
-        if verdict.agreed.is_none() {
-            verdict.agreed = verdict.words.keys().copied().find(|digest| votes(digest) >= enough);
-        }
-        let Some(agreed) = verdict.agreed else {
-            // All that were asked answered, and too few say the same.
-            verdict.all |= verdict.said.len() == verdict.asked.len();
-            return BTreeSet::new();
-        };
-        verdict.words.retain(|digest, _| *digest == agreed);
-        let other: BTreeSet<u8> =
-            verdict.said.iter().filter(|(_, said)| **said != Some(agreed)).map(|(seat, _)| *seat).collect();
-        if !other.is_empty() {
+        verdict.hear(seat, said, enough);
+        let liars = verdict.liars();
+        if !liars.is_empty() {
             self.take_whole(&[pair.0]);
         }
-        other
+        liars
     }
 
     /// Whether every sum is settled.
     pub(super) fn is_settled(&self) -> bool {
-        self.verdicts.values().all(|verdict| verdict.agreed.is_some())
+        self.verdicts.values().all(Verdict::is_settled)
     }
 
     /// A block on which holders do not agree: all have answered or, with `late`, enough that t+1 could have agreed.
     pub(super) fn dispute(&self, late: bool) -> Option<Dispute> {
         let over = |((block, _), verdict): &(&Pair, &Verdict)| {
             let holders = self.blocks[usize::from(*block)].holders(self.sharing);
-            let all = holders.filter(|seat| !self.liars.contains(seat)).all(|seat| verdict.said.contains_key(&seat));
-            verdict.agreed.is_none() && (all || (late && verdict.said.len() >= self.enough()))
+            let all = holders.filter(|seat| !self.liars.contains(seat)).all(|seat| verdict.has_answered(seat));
+            !verdict.is_settled() && (all || (late && verdict.answered().len() >= self.enough()))
         };
         let ((block, _), verdict) = self.verdicts.iter().find(over)?;
-        Some(Dispute { block: *block, holders: verdict.said.keys().copied().collect() })
+        Some(Dispute { block: *block, holders: verdict.answered().collect() })
     }
 
     /// Who was asked for what is not settled, and did not answer.
     pub(super) fn silent(&self) -> BTreeSet<u8> {
-        let open = self.verdicts.values().filter(|verdict| verdict.agreed.is_none());
-        let silent = open.flat_map(|verdict| verdict.asked.iter().filter(|seat| !verdict.said.contains_key(seat)));
-        silent.copied().collect()
+        self.verdicts.values().filter(|verdict| !verdict.is_settled()).flat_map(Verdict::silent).collect()
     }
 
     /// What t+1 agree on, of each block and chunk that was compared.
     pub(super) fn agreed(&self) -> BTreeMap<Pair, Words> {
-        let words = |verdict: &Verdict| verdict.words.get(&verdict.agreed?).cloned();
-        self.verdicts.iter().filter_map(|(pair, verdict)| Some((*pair, words(verdict)?))).collect()
+        self.verdicts.iter().filter_map(|(pair, verdict)| Some((*pair, verdict.words()?))).collect()
     }
 }
 
@@ -316,7 +283,7 @@ mod tests {
             let everybody: Vec<u8> = (0..c).collect();
             assert!(answer(&mut vouch, &everybody, |_, block| Some(block as u8)).0.is_empty());
             assert!(vouch.is_settled() && vouch.whole().is_empty() && vouch.dispute(true).is_none());
-            assert!(vouch.verdicts.values().all(|verdict| verdict.said.len() == usize::from(t) + 1));
+            assert!(vouch.verdicts.values().all(|verdict| verdict.answered().len() == usize::from(t) + 1));
             assert_eq!(vouch.agreed().len(), vouch.blocks.len());
             assert!(vouch.wanted(&everybody).is_empty());
         }
