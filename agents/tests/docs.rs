@@ -40,6 +40,19 @@ fn every_test_that_security_names_exists() {
     assert!(missing.is_empty(), "SECURITY.md names tests that are not there: {missing:?}");
 }
 
+/// Where a promise is proven beside the code, there are tests.
+#[test]
+fn every_file_of_unit_tests_that_security_names_has_some() {
+    let security = fs::read_to_string(workspace().join("SECURITY.md")).unwrap();
+    let named: Vec<&str> =
+        security.split("unit tests of `").skip(1).filter_map(|rest| rest.split('`').next()).collect();
+    assert!(named.len() > 5, "{named:?}");
+    for path in named {
+        let text = fs::read_to_string(workspace().join(path));
+        assert!(text.is_ok_and(|text| text.contains("#[test]")), "{path} has no tests");
+    }
+}
+
 fn is_test(word: &str) -> bool {
     let Some((file, test)) = word.split_once("::") else { return false };
     let plain = |part: &str| {

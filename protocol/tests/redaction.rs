@@ -132,6 +132,32 @@ fn nothing_that_travels_has_a_value_or_a_key_in_the_clear() {
     }
 }
 
+/// Who guesses the sum of a few ages finds nothing to test a guess by: what travels has no digest of the sum, and none of the
+/// mask sums, from which it would follow.
+#[test]
+fn nothing_that_travels_lets_a_guess_of_the_sum_be_tested() {
+    let (mut study, ring) = (Build::new(5, 3, 1).start(), Ring::new(32).unwrap());
+    let sums: Rc<RefCell<Vec<Lanes>>> = Rc::default();
+    let (sink, masked): (_, Rc<RefCell<Vec<Digest>>>) = (sums.clone(), Rc::default());
+    let packed = masked.clone();
+    study.net.watch(move |_, step| match step {
+        memory::Step::Input(Input::Done(_, Outcome::Expanded { sum, .. })) => sink.borrow_mut().push(sum.clone()),
+        memory::Step::Input(Input::Done(_, Outcome::Packed { digests, .. })) => packed.borrow_mut().extend(digests),
+        _ => {}
+    });
+    study.put(|ask| ask.ring = Some(ring));
+    study.net.run();
+    let [End::Opened(sum)] = &study.ends()[..] else { panic!("{:?}", study.ends()) };
+    let guess = sum.iter().flat_map(|word| word.to_le_bytes()[..ring.word_bytes()].to_vec()).collect();
+    let sums = sums.borrow();
+    assert!(sums.len() >= 3, "{}", sums.len());
+    let travels = |digest: &[u8]| study.net.board().iter().any(|(_, text)| text.windows(32).any(|part| part == digest));
+    assert!(masked.borrow().iter().any(|digest| travels(&digest.0)), "a digest that travels is found");
+    for words in sums.iter().map(|sum| sum.pack(ring)).chain([guess]) {
+        assert!(!travels(&chunk_digest(&words).0) && !travels(blake3::hash(&words).as_bytes()));
+    }
+}
+
 /// Nobody's store but a patient's own has its value; nobody's but the two ends' has a chain.
 #[test]
 fn nobody_else_stores_a_value() {
