@@ -12,7 +12,7 @@ use aes::Aes256;
 use aes::cipher::{KeyIvInit, StreamCipher};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ctr::Ctr128BE;
-use protocol::{Chunks, Lanes, Ring, StreamKey, add_mask, add_masks, chunk_digest, mask_values};
+use protocol::{Chunks, Lanes, Ring, StreamKey, add_mask, add_masks, chunk_digest, dequantize, mask_values, quantize};
 
 /// Coordinates of a vector as studies have them.
 const D: u64 = 1_000_000;
@@ -114,6 +114,17 @@ fn server(c: &mut Criterion) {
     group.finish();
 }
 
+/// Floats to what is masked, and sums back: a fraction of the mask of one seed, `masks/1`.
+fn floats(c: &mut Criterion) {
+    let values: Vec<f32> = (0..D).map(|i| (i % 1_999) as f32 / 7.0 - 140.0).collect();
+    let sums = quantize(&values, 1_000_000, 1 << 40).unwrap();
+    let mut group = c.benchmark_group("floats");
+    group.throughput(Throughput::Elements(D));
+    group.bench_function("quantize", |b| b.iter(|| quantize(black_box(&values), 1_000_000, 1 << 40).unwrap()));
+    group.bench_function("dequantize", |b| b.iter(|| dequantize(black_box(&sums), 1_000_000).unwrap()));
+    group.finish();
+}
+
 fn digest(c: &mut Criterion) {
     let bytes = vec![7; 512 * 1024];
     let mut group = c.benchmark_group("digest");
@@ -129,5 +140,5 @@ fn short() -> Criterion {
         .sample_size(30)
 }
 
-criterion_group! { name = kernels; config = short(); targets = keystream, masks, expand, words, server, digest }
+criterion_group! { name = kernels; config = short(); targets = keystream, masks, expand, words, server, floats, digest }
 criterion_main!(kernels);

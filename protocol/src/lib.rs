@@ -161,6 +161,7 @@ pub use sharing::*;
 pub use step::*;
 pub use task::*;
 pub use vectors::{
-    Lanes, Ring, RingError, ShapeError, StreamKey, add_mask, add_masks, mask_values, sub_mask, sub_masks,
+    Lanes, QUANTIZED_LIMIT, QuantizeError, Ring, RingError, ShapeError, StreamKey, add_mask, add_masks, dequantize,
+    mask_values, quantize, sub_mask, sub_masks,
 };
 pub use wire::*;

@@ -27,6 +27,7 @@
 mod keystream;
 mod lane;
 mod mask;
+mod quantize;
 mod ring;
 mod secret;
 #[cfg(target_arch = "x86_64")]
@@ -36,5 +37,6 @@ mod vaes;
 mod words;
 
 pub use mask::*;
+pub use quantize::*;
 pub use ring::*;
 pub use secret::*;

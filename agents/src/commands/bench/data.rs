@@ -1,4 +1,4 @@
-//! The vectors of a bench: small integers that follow from patient, round and coordinate, so that nobody has to keep
+//! The vectors of a bench: floats without fractions that follow from patient, round and coordinate, so that nobody has to keep
 //! them and everybody knows their sum.
 
 use super::setting::Setting;
@@ -16,8 +16,8 @@ fn period(setting: &Setting, patient: usize, round: u32) -> impl Iterator<Item =
 }
 
 /// The vector of `patient` in `round`.
-pub fn vector(setting: &Setting, patient: usize, round: u32) -> Vec<i64> {
-    let period: Vec<i64> = period(setting, patient, round).collect();
+pub fn vector(setting: &Setting, patient: usize, round: u32) -> Vec<f32> {
+    let period: Vec<f32> = period(setting, patient, round).map(|value| value as f32).collect();
     period.iter().copied().cycle().take(setting.chunks.dimension() as usize).collect()
 }
 

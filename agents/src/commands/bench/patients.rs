@@ -198,7 +198,8 @@ impl Agent {
 
     /// Offers data. Their values are not stored: gigabytes of them would measure the disk, and a bench never resumes.
     async fn offer(&mut self, round: u32) -> anyhow::Result<()> {
-        let columns = BTreeMap::from([("x".to_string(), data::vector(&self.setting, self.index, round))]);
+        let values = self.setting.quantize(&data::vector(&self.setting, self.index, round))?;
+        let columns = BTreeMap::from([("x".to_string(), values)]);
         let (label, record) = (label(round)?, Record::new(columns, &self.setting.schema())?);
         let offer = |uploader: &mut Uploader, moment: &Moment| {
             let mut effects = uploader.patient.offer(label, record, moment)?;

@@ -48,7 +48,7 @@ pub fn upload(setting: &Setting, index: usize, round: u32) -> Vec<Outgoing> {
     let chunk = |chunk: u32| {
         let start = setting.plain.start(chunk) as usize;
         let part = &vector[start..start + setting.plain.len(chunk)];
-        let payload: Vec<u8> = part.iter().flat_map(|value| (*value as f32).to_le_bytes()).collect();
+        let payload: Vec<u8> = part.iter().flat_map(|value| value.to_le_bytes()).collect();
         let to = &setting.adders[chunk as usize % setting.adders.len()];
         Outgoing { address: address(round, from, to, chunk), payload: payload.into(), report: false }
     };

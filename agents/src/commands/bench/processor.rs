@@ -48,7 +48,7 @@ impl Processor {
         }]);
         let keys: Vec<StreamKey> =
             (0..setting.sharing.blocks().len()).map(|block| StreamKey::new([block as u8; 32])).collect();
-        let values = super::data::vector(setting, 0, 1);
+        let values = setting.quantize(&super::data::vector(setting, 0, 1))?;
         let mut tile = Lanes::zero(ring, TILE / ring.lane_bytes());
         let [mask, keystreams] = each([&mut || mask_all(&keys, &chunks, black_box(&values)), &mut || {
             expand_all(&keys, &chunks, black_box(&mut tile));

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use certs::Study;
 use protocol::{
-    Ask, Audit, ChunkError, Chunks, Column, Name, Plan, PlanError, Policy, Question, Ring, Scale, Schema, Settings,
-    Sharing, Snapshot,
+    Ask, Audit, ChunkError, Chunks, Column, Name, Plan, PlanError, Policy, QuantizeError, Question, Ring, Scale,
+    Schema, Settings, Sharing, Snapshot,
 };
 
 use crate::cli::{BenchRole, SizeArgs};
@@ -98,6 +98,14 @@ impl Setting {
             BenchRole::Patients => members..self.patients.len(),
             BenchRole::Server | BenchRole::Hospital => 0..0,
         }
+    }
+
+    /// What a patient masks in place of floats.
+    ///
+    /// # Errors
+    /// Values beyond the bound.
+    pub fn quantize(&self, values: &[f32]) -> Result<Vec<i64>, QuantizeError> {
+        protocol::quantize(values, self.scale.get(), self.bound)
     }
 
     /// What the data look like.
