@@ -23,6 +23,10 @@ use crate::store::Store;
 
 /// The most messages that are taken before their effects are stored.
 const GROUP: usize = 256;
+
+/// As many bytes of messages end a group early: a chunk is hashed and added while it is in the processor's cache, and the
+/// next one waits at the broker and not in memory.
+const GROUP_BYTES: usize = 256 * 1024;
 /// Jobs that walk over at most this many bytes run in place: hashing a chunk or adding one to a sum takes a tenth of a
 /// millisecond, and handing it to a thread and back costs as much in wake-ups.
 const LIGHT: usize = protocol::CHUNK_BYTES;
@@ -193,10 +197,11 @@ impl<M: Machine> Driver<M> {
             Taken::Back(Back::Read(address, payload)) => self.hand(Input::Read { address, payload }, &mut effects)?,
             Taken::Delivery(first) => {
                 let mut next = Some(*first);
-                let mut taken = 0;
+                let (mut taken, mut bytes) = (0, 0);
                 // What is here already goes to the disk in one commit.
                 while let Some(delivery) = next {
                     let (address, payload) = (delivery.address.clone(), delivery.payload.clone());
+                    bytes += payload.len();
                     self.hand(Input::Message { address, payload }, &mut effects)?;
                     if self.machine.is_in_round() {
                         self.open = Some(delivery);
@@ -204,7 +209,8 @@ impl<M: Machine> Driver<M> {
                         (settled, self.open) = (Some(delivery), None);
                     }
                     taken += 1;
-                    next = if taken < GROUP { self.inbox.next().now_or_never().transpose()? } else { None };
+                    let more = taken < GROUP && bytes < GROUP_BYTES;
+                    next = if more { self.inbox.next().now_or_never().transpose()? } else { None };
                 }
             }
         }
