@@ -48,6 +48,11 @@ pub async fn sum(home: &Home, way: &Way, args: &SumArgs, json: bool, tied: bool)
         () = stop.asked() => return Err(Stopped.into()),
     };
     asking.tidy().await?;
+    // A session that this process was killed over may have become one to ask in meanwhile.
+    let choice = match choice {
+        Choice::New(_) => choose(&asking.driver.machine, home, args)?,
+        choice => choice,
+    };
     let resumed = matches!(choice, Choice::Resume(_));
     let info = asking.open(choice).await?;
     let mut begun = if resumed {
