@@ -32,7 +32,8 @@ impl Outcome {
             let words = play.stage.last_words(LAST_LINES);
             let kept = play.stage.keep();
             let seconds = begun.elapsed().as_secs();
-            format!("{why}, after {seconds} s\n{scenario}\n{words}kept: {}", kept.display())
+            let again = format!("--scenarios 1 --seed {} --fault {}", scenario.seed, scenario.first.name());
+            format!("{why}, after {seconds} s\n{scenario}\n{words}kept: {}\nagain: just chaos {again}", kept.display())
         });
         Self { failure, happened: play.happened, answers: play.judge.answers, aborts: play.judge.aborts }
     }

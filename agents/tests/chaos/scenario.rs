@@ -65,6 +65,11 @@ impl Blow {
     /// All.
     pub const ALL: [Blow; 6] = [Blow::Kill, Blow::Pause, Blow::Cut, Blow::Slow, Blow::FullDisk, Blow::Clock];
 
+    /// What goes wrong first in the scenario of a seed: all have their turn.
+    pub fn of(seed: u64) -> Self {
+        Self::ALL[(seed % Self::ALL.len() as u64) as usize]
+    }
+
     /// One word.
     pub fn name(self) -> &'static str {
         match self {

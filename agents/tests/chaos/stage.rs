@@ -126,11 +126,13 @@ impl Stage {
         }
     }
 
-    /// `ward` with these words. It is not killed where a file may not grow, but told so, as on a full disk.
+    /// `ward` with these words. It is killed with this process, say by Ctrl-C; and it is not killed where a file may not grow,
+    /// but told so, as on a full disk.
     fn command(&self, words: &[String]) -> Command {
         let ward = self.home.command_of(&words.iter().map(String::as_str).collect::<Vec<_>>());
-        let mut command = Command::new("sh");
-        command.args(["-c", r#"trap "" XFSZ; exec "$@""#, "sh"]).arg(ward.get_program()).args(ward.get_args());
+        let mut command = Command::new(ward.get_program());
+        command.args(["exec-tied", "sh", "-c", r#"trap "" XFSZ; exec "$@""#, "sh"]);
+        command.arg(ward.get_program()).args(ward.get_args());
         for (key, value) in ward.get_envs() {
             match value {
                 Some(value) => command.env(key, value),
