@@ -67,3 +67,7 @@ bench-rounds *args:
 # play a million small studies in which everything goes wrong: `just soak --seed 7 --seeds 1000`
 soak *args:
     {{ ward }} simulate --faults --seeds 1000000 "$@"
+
+# play 200 studies of real processes that are killed, stopped, cut off and out of disk: `just chaos --scenarios 10 --seed 7`
+chaos *args:
+    cargo test --quiet --release --package agents --test chaos --locked -- --scenarios 200 "$@"

@@ -235,6 +235,24 @@ fn a_round_that_its_hospital_left_for_another_session_is_over() {
     assert_eq!((answer.sum().as_str(), answer.round()), ("3", 1));
 }
 
+/// Its session is not left behind: nobody would ask in it again.
+#[test]
+fn a_hospital_that_is_killed_before_the_list_is_here_goes_on_with_its_session() {
+    let (home, _broker) = Home::with_broker();
+    let _patients = [home.patient("alice", "1"), home.patient("bob", "2"), home.patient("charlie", "3")];
+    let mut watch = home.start("watch");
+    watch.prints("session");
+    let mut hospital = home.start("--json hospital sum");
+    let announced = hospital.says("session ");
+    watch.prints("  announce  ");
+    hospital.kill();
+    let _server = home.server();
+    watch.prints("  list  ");
+    let answer = home.sum("");
+    assert_eq!(answer.sum(), "6");
+    assert!(announced.contains(&answer.session()), "{announced}: {answer:#?}");
+}
+
 /// A round that waits for one patient, while everybody else, and the broker, is killed and started again with the command
 /// line of before.
 #[test]

@@ -234,3 +234,20 @@ fn a_member_that_is_stopped_between_two_pieces_of_the_list_knows_everybody() {
     assert!(!has_piece(study.net.store(&member).unwrap()));
     assert_eq!(study.ask(), End::Opened(vec![PATIENTS as i64]));
 }
+
+/// A hospital goes on with the session that it opened last, also where its clock went back since the one before.
+#[test]
+fn the_newest_session_is_the_last_one_whatever_the_clock_says() {
+    let mut study = Build::new(4, 3, 1).start();
+    let hospital = name("hospital");
+    let mut opened = vec![study.session];
+    for _ in 0..4 {
+        study.net.skew(&hospital, -1_800_000);
+        opened.push(study.announce());
+        study.net.run();
+    }
+    let me = study.net.me(&hospital).unwrap().clone();
+    let restored = Hospital::restore(me, study.net.store(&hospital).unwrap());
+    let sessions: Vec<SessionId> = restored.sessions().into_iter().map(|info| info.session).collect();
+    assert_eq!(sessions, opened);
+}

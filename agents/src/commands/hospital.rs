@@ -49,6 +49,11 @@ pub async fn sum(home: &Home, way: &Way, args: &SumArgs, json: bool, tied: bool)
         () = stop.asked() => return Err(Stopped.into()),
     };
     asking.end_unready().await?;
+    let choice = match choice {
+        // A session that this process was killed over may have become one to ask in meanwhile.
+        Choice::New(_) => choose(&asking.driver.machine, home, args)?,
+        choice => choice,
+    };
     let mut begun = match choice {
         Choice::Resume(_) => Some(caught),
         Choice::Open(_) | Choice::New(_) => {
@@ -64,7 +69,7 @@ pub async fn sum(home: &Home, way: &Way, args: &SumArgs, json: bool, tied: bool)
     Ok(())
 }
 
-/// The session in which the very question of this command line is open: this process was killed over it.
+/// The session with the rules of this command line in which its question is open: this process was killed over it.
 fn unfinished(hospital: &Hospital, args: &SumArgs) -> Option<SessionInfo> {
     let open = hospital.asking(&ask(args, false));
     let newest = hospital.sessions().last().map(|info| info.session);
@@ -73,7 +78,8 @@ fn unfinished(hospital: &Hospital, args: &SumArgs) -> Option<SessionInfo> {
         // What `--new` opened has asked nothing else yet.
         None => Some(*session) == newest && (!args.new || round.0 == 1),
     };
-    open.into_iter().find(fits).and_then(|(session, _)| hospital.info(session))
+    let info = open.into_iter().find(fits).and_then(|(session, _)| hospital.info(session))?;
+    (!has_other_rules(&info, args)).then_some(info)
 }
 
 /// Which session to ask in.
@@ -104,12 +110,7 @@ fn choose(hospital: &Hospital, home: &Home, args: &SumArgs) -> anyhow::Result<Ch
 
 /// Goes on with `session`, unless other rules were asked for.
 fn continued(session: &SessionInfo, args: &SumArgs) -> anyhow::Result<Choice> {
-    let rules = &args.rules;
-    let other = rules.committee.is_some_and(|c| c != session.committee)
-        || rules.threshold.is_some_and(|t| t != session.threshold)
-        || rules.min_cohort.is_some_and(|k| k != session.min_cohort)
-        || args.patients.is_some_and(|n| n != session.expect);
-    if other {
+    if has_other_rules(session, args) {
         usage!(
             "session {} is open with {}: its rules never change. Leave out these flags to go on with it, or say --new \
              to open a session beside it",
@@ -118,6 +119,15 @@ fn continued(session: &SessionInfo, args: &SumArgs) -> anyhow::Result<Choice> {
         );
     }
     Ok(Choice::Open(session.session))
+}
+
+/// Whether other rules than those of `session` were asked for.
+fn has_other_rules(session: &SessionInfo, args: &SumArgs) -> bool {
+    let rules = &args.rules;
+    rules.committee.is_some_and(|c| c != session.committee)
+        || rules.threshold.is_some_and(|t| t != session.threshold)
+        || rules.min_cohort.is_some_and(|k| k != session.min_cohort)
+        || args.patients.is_some_and(|n| n != session.expect)
 }
 
 fn plan(home: &Home, args: &SumArgs) -> anyhow::Result<Plan> {
@@ -262,6 +272,7 @@ impl Asking {
         loop {
             let ask = ask(args, last);
             let lost = match self.round(info, ask, begun.take(), stop).await? {
+                Outcome::Answered if last => return self.end(info.session).await,
                 Outcome::Answered => return Ok(()),
                 Outcome::Lost(lost) => lost,
             };
@@ -273,10 +284,19 @@ impl Asking {
         }
     }
 
+    /// Ends the session, unless the answer did: the round may have been asked before this process was started to end it.
+    async fn end(&mut self, session: SessionId) -> anyhow::Result<()> {
+        if self.driver.machine.sessions().iter().any(|open| open.session == session) {
+            self.driver.apply(|hospital, moment| anyhow::Ok(hospital.stop(moment, session, true))).await?;
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
     /// There is no answer: says so, and ends the session where it was the last question.
     async fn lost(&mut self, session: SessionId, last: bool, report: NoAnswer) -> anyhow::Result<()> {
         if last {
-            self.driver.apply(|hospital, moment| anyhow::Ok(hospital.stop(moment, session, true))).await?;
+            self.end(session).await?;
         }
         self.settle().await?;
         let message = report.message.clone();

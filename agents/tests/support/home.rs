@@ -178,6 +178,12 @@ impl Home {
         ours.map(|row| port(row[1])).collect()
     }
 
+    /// Lets the folder stay when this is dropped; where it is.
+    pub fn keep(&mut self) -> PathBuf {
+        self.dir.disable_cleanup(true);
+        self.dir.path().into()
+    }
+
     /// No process of this home is left, at once.
     #[track_caller]
     pub fn nothing_runs(&self) {

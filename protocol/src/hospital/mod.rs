@@ -60,7 +60,7 @@ type HospitalDesk<'a> = Desk<'a, Ticket>;
 pub struct SessionInfo {
     /// Its name.
     pub session: SessionId,
-    /// When it was announced.
+    /// When it was announced, and later than every session before it.
     pub announced: Time,
     /// Its rules in words.
     pub rules: String,
@@ -122,8 +122,11 @@ impl Hospital {
     /// Opens a session under `plan`.
     pub fn announce(&mut self, moment: &Moment, plan: &Plan) -> (SessionId, Effects) {
         let mut out = Effects::default();
+        // A clock that went back since the last session makes no session older than that.
+        let newest = self.sessions.values().map(|session| session.info().announced).max();
+        let announced = newest.map_or(moment.now, |newest| moment.now.max(newest.plus_millis(1)));
         let mut desk = Desk::new(&self.me, moment, &mut self.jobs, &mut out);
-        let session = Session::announce(plan, &mut desk);
+        let session = Session::announce(plan, announced, &mut desk);
         let id = session.id();
         self.sessions.insert(id, session);
         self.mail.keep(&mut out);

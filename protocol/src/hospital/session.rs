@@ -64,7 +64,8 @@ fn seal_secret(randomness: &SessionRandomness) -> SealSecret {
 }
 
 impl Session {
-    pub(super) fn announce(plan: &Plan, desk: &mut HospitalDesk<'_>) -> Self {
+    /// Opens one that counts as announced at `announced`.
+    pub(super) fn announce(plan: &Plan, announced: Time, desk: &mut HospitalDesk<'_>) -> Self {
         let randomness = SessionRandomness::new(desk.fresh("ward/1 session randomness", b"announce"));
         let secret = seal_secret(&randomness);
         let announce = Announce {
@@ -93,7 +94,7 @@ impl Session {
         let rules = Rules { session: signed.digest(), announce, hospital, blocks };
         let session = Self {
             announce: signed,
-            announced: desk.now,
+            announced,
             secret: Arc::new(secret),
             randomness,
             stage: Stage::Announced,

@@ -1,0 +1,50 @@
+//! What is known of a study from outside: what passes on its board, and what its parties say.
+
+use std::collections::BTreeMap;
+
+use protocol::Kind;
+
+use super::scenario::Scenario;
+
+/// What has been seen and heard so far.
+#[derive(Debug, Default)]
+pub struct Board {
+    /// How many messages there were.
+    pub seen: u32,
+    /// How many times a party said that it is ready.
+    pub ready: u32,
+    kinds: BTreeMap<Kind, u32>,
+    committee: Vec<String>,
+}
+
+impl Board {
+    /// Takes a line of `ward watch`: time, session, round, kind, from, to, bytes.
+    pub fn see(&mut self, line: &str) {
+        if let Some(kind) = line.split_whitespace().nth(3).and_then(|kind| kind.parse().ok()) {
+            self.seen += 1;
+            *self.kinds.entry(kind).or_default() += 1;
+        }
+    }
+
+    /// Takes a line of anybody's log.
+    pub fn hear(&mut self, line: &str) {
+        if let Some((_, names)) = line.split_once("joined; committee: ") {
+            self.committee = names.replace(" and ", ", ").split(", ").map(Into::into).collect();
+        }
+    }
+
+    /// How many messages of this kind there were.
+    pub fn count(&self, kind: Kind) -> u32 {
+        self.kinds.get(&kind).copied().unwrap_or(0)
+    }
+
+    /// One of the patients that are on the committee, or of the others; any until it is known who that is.
+    pub fn patient(&self, scenario: &Scenario, number: u8, member: bool) -> Option<String> {
+        let fits = |name: &String| self.committee.is_empty() || self.committee.contains(name) == member;
+        let mut fitting: Vec<String> = scenario.patient_names().filter(fits).collect();
+        if fitting.is_empty() {
+            fitting = scenario.patient_names().collect();
+        }
+        fitting.into_iter().cycle().nth(number.into())
+    }
+}

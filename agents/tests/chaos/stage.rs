@@ -1,0 +1,183 @@
+//! The parties of a scenario, each a process of its own over one home that is nobody else's.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use super::clock;
+use super::network::{Way, Weather};
+use super::process::{News, Process};
+use super::scenario::{Blow, JOIN_SECONDS, RETRIES, ROUND_SECONDS, Scenario};
+use super::support::Home;
+
+/// The folders that processes may use as they like, beside the home: nothing may stay in them.
+const FOLDERS: [(&str, &str); 2] = [("TMPDIR", "temporary"), ("HOME", "user")];
+
+/// How far a party is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It was started.
+    Starts,
+    /// It has said that it is ready.
+    Ready,
+    /// It was killed, and its end is awaited.
+    Dies,
+    /// It has ended before its time: it is to be started again.
+    Fallen,
+    /// It has ended as it should.
+    Done,
+}
+
+impl Life {
+    /// Whether there is a process that does what it wants.
+    pub fn runs(self) -> bool {
+        matches!(self, Life::Starts | Life::Ready)
+    }
+}
+
+/// A party: its command line, and what became of it.
+pub struct Party {
+    words: Vec<String>,
+    /// How it reaches the broker, where it does not find it by itself.
+    way: Option<Way>,
+    /// Its process of the moment.
+    pub process: Process,
+    pub life: Life,
+    /// Its disk was full in this life.
+    pub had_full_disk: bool,
+    /// By how many seconds its clock is wrong.
+    pub clock: i64,
+    /// What it printed and said, over all its lives.
+    pub log: Vec<String>,
+}
+
+impl Party {
+    /// Changes how its way to the broker is.
+    pub fn turn(&self, weather: Weather) {
+        self.way.iter().for_each(|way| way.turn(weather));
+    }
+}
+
+/// All parties.
+pub struct Stage {
+    pub home: Home,
+    pub parties: BTreeMap<String, Party>,
+    news: Sender<News>,
+    has_ways: bool,
+}
+
+impl Stage {
+    /// An empty one, and what will be told of it.
+    pub fn new(scenario: &Scenario) -> (Self, Receiver<News>) {
+        let (news, told) = channel();
+        let home = Home::new();
+        FOLDERS.iter().for_each(|(_, folder)| fs::create_dir(home.file(folder)).unwrap());
+        let has_ways = scenario.has(|blow| matches!(blow, Blow::Cut | Blow::Slow));
+        (Self { home, parties: BTreeMap::new(), news, has_ways }, told)
+    }
+
+    /// Starts everybody but the hospital.
+    pub fn open(&mut self, scenario: &Scenario) {
+        self.start("broker", "broker", false);
+        self.start("watch", "watch", false);
+        scenario.server_names().for_each(|name| self.start(&name, &format!("server --name {name}"), self.has_ways));
+        for (number, name) in scenario.patient_names().enumerate() {
+            let value = Scenario::value(number as u8);
+            self.start(&name, &format!("patient {name} {value}"), self.has_ways);
+        }
+    }
+
+    /// Starts a hospital that asks.
+    pub fn ask(&mut self, scenario: &Scenario) {
+        let Scenario { patients, committee, threshold, min_cohort, .. } = scenario;
+        let servers: String = scenario.server_names().map(|name| format!(" --server {name}")).collect();
+        let words = format!(
+            "--json hospital sum --patients {patients} --committee {committee} --threshold {threshold} --min-cohort \
+             {min_cohort} --join-seconds {JOIN_SECONDS} --round-seconds {ROUND_SECONDS} --retries {RETRIES}{servers}"
+        );
+        match self.parties.contains_key("hospital") {
+            true => self.start_again("hospital"),
+            false => self.start("hospital", &words, self.has_ways),
+        }
+    }
+
+    fn start(&mut self, name: &str, words: &str, has_way: bool) {
+        let way = has_way.then(|| Way::open(self.home.path().join("broker/address")));
+        let to_broker = way.iter().flat_map(|way| ["--broker".to_string(), way.address()]);
+        let words: Vec<String> = to_broker.chain(words.split(' ').map(Into::into)).collect();
+        let process = Process::start(name, self.command(&words), &self.news);
+        let party = Party { words, way, process, life: Life::Starts, had_full_disk: false, clock: 0, log: Vec::new() };
+        self.parties.insert(name.into(), party);
+    }
+
+    /// Starts a party that has ended, with the command line of before.
+    pub fn start_again(&mut self, name: &str) {
+        let party = &self.parties[name];
+        let mut command = self.command(&party.words);
+        if party.clock != 0 {
+            clock::move_by(&mut command, party.clock);
+        }
+        let process = Process::start(name, command, &self.news);
+        if let Some(party) = self.parties.get_mut(name) {
+            (party.process, party.life, party.had_full_disk) = (process, Life::Starts, false);
+            party.log.push("-- started again".into());
+        }
+    }
+
+    /// `ward` with these words. It is killed with this process, say by Ctrl-C; and it is not killed where a file may not grow,
+    /// but told so, as on a full disk.
+    fn command(&self, words: &[String]) -> Command {
+        let ward = self.home.command_of(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut command = Command::new(ward.get_program());
+        command.args(["exec-tied", "sh", "-c", r#"trap "" XFSZ; exec "$@""#, "sh"]);
+        command.arg(ward.get_program()).args(ward.get_args());
+        for (key, value) in ward.get_envs() {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
+        command.envs(FOLDERS.map(|(variable, folder)| (variable, self.home.file(folder))));
+        command.current_dir(self.home.file("user"));
+        command
+    }
+
+    /// The processes of nats-server.
+    pub fn nats_servers(&self) -> Vec<rustix::process::Pid> {
+        let all = self.home.processes().into_iter();
+        all.filter(|process| process.command_line.contains("nats-server.conf")).map(|process| process.pid).collect()
+    }
+
+    /// Once all have ended: no process is left, and with it no socket, and no file but in the home.
+    pub fn nothing_is_left(&self) -> Result<(), String> {
+        let left: Vec<String> = self.home.processes().into_iter().map(|process| process.command_line).collect();
+        if !left.is_empty() {
+            return Err(format!("left running: {left:#?}"));
+        }
+        for (_, folder) in FOLDERS {
+            let files: Vec<PathBuf> =
+                fs::read_dir(self.home.file(folder)).unwrap().map(|file| file.unwrap().path()).collect();
+            if !files.is_empty() {
+                return Err(format!("left behind: {files:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The last lines of everybody's log, at most so many each.
+    pub fn last_words(&self, lines: usize) -> String {
+        let words = self.parties.iter().map(|(name, party)| {
+            let last = &party.log[party.log.len().saturating_sub(lines)..];
+            last.iter().map(|line| format!("  {name:9} | {line}\n")).collect::<String>()
+        });
+        words.collect()
+    }
+
+    /// Keeps the folder of a scenario that failed, with everybody's log; where.
+    pub fn keep(&mut self) -> PathBuf {
+        fs::write(self.home.file("log"), self.last_words(usize::MAX)).unwrap();
+        self.home.keep()
+    }
+}

@@ -1,0 +1,101 @@
+//! A fault from its moment until everything is as it was.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::network::Weather;
+use super::scenario::{Blow, Fault, Whom};
+use super::stage::{Life, Stage};
+
+/// How long each piece of a slow way takes.
+const DELAY: Duration = Duration::from_millis(15);
+
+/// Something that goes wrong now.
+#[derive(Debug)]
+pub struct Trouble {
+    /// What.
+    pub fault: Fault,
+    /// With whom.
+    pub name: String,
+    /// It is to end now.
+    pub is_over: bool,
+    /// When so many messages are on the board it ends.
+    messages: u32,
+    began: Instant,
+    /// Processes that stand still and that the scenario did not start itself.
+    paused: Vec<Pid>,
+}
+
+impl Trouble {
+    /// Lets it go wrong with a party that runs.
+    pub fn begin(fault: Fault, name: String, stage: &mut Stage, seen: u32) -> Self {
+        let messages = seen + fault.span.map_or(0, |span| span.messages);
+        let began = Instant::now();
+        let mut trouble = Self { fault, name, is_over: false, messages, began, paused: Vec::new() };
+        trouble.strike(stage);
+        trouble
+    }
+
+    fn strike(&mut self, stage: &mut Stage) {
+        let is_nats_server = self.fault.whom == Whom::NatsServer;
+        let nats_servers = if is_nats_server { stage.nats_servers() } else { Vec::new() };
+        let Some(party) = stage.parties.get_mut(&self.name) else { return };
+        match self.fault.blow {
+            Blow::Kill | Blow::Clock => {
+                if self.fault.blow == Blow::Clock {
+                    party.clock = self.fault.clock;
+                }
+                party.life = Life::Dies;
+                match nats_servers.is_empty() {
+                    true => party.process.signal(Signal::KILL),
+                    false => signal_all(&nats_servers, Signal::KILL),
+                }
+            }
+            Blow::Pause if is_nats_server => {
+                signal_all(&nats_servers, Signal::STOP);
+                self.paused = nats_servers;
+            }
+            Blow::Pause => party.process.signal(Signal::STOP),
+            Blow::Cut => party.turn(Weather::Cut),
+            Blow::Slow => party.turn(Weather::Slow(DELAY)),
+            Blow::FullDisk => {
+                party.had_full_disk = true;
+                party.process.fill_disk();
+            }
+        }
+    }
+
+    /// When it ends at the latest.
+    pub fn due(&self) -> Option<Instant> {
+        let span = self.fault.span.filter(|_| !self.is_over);
+        span.map(|span| self.began + span.most)
+    }
+
+    /// Ends it if it has lasted long enough; whether everything is as it was.
+    pub fn mend(&mut self, stage: &mut Stage, seen: u32) -> bool {
+        let lasted = self.fault.span.is_some() && seen >= self.messages;
+        self.is_over |= lasted || self.due().is_some_and(|due| Instant::now() >= due);
+        let Some(party) = stage.parties.get_mut(&self.name) else { return true };
+        if !self.is_over && party.life != Life::Done {
+            return false;
+        }
+        match self.fault.blow {
+            Blow::Kill | Blow::Clock | Blow::FullDisk if party.life == Life::Dies => return false,
+            Blow::Kill | Blow::Clock | Blow::FullDisk if party.life == Life::Fallen => stage.start_again(&self.name),
+            Blow::Kill | Blow::Clock => {}
+            Blow::FullDisk => party.process.free_disk(),
+            Blow::Pause if self.paused.is_empty() => party.process.signal(Signal::CONT),
+            Blow::Pause => signal_all(&self.paused, Signal::CONT),
+            Blow::Cut | Blow::Slow => party.turn(Weather::Clear),
+        }
+        true
+    }
+}
+
+fn signal_all(pids: &[Pid], signal: Signal) {
+    for pid in pids {
+        // One may have ended meanwhile.
+        let _ = kill_process(*pid, signal);
+    }
+}
