@@ -4,12 +4,16 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nats::Endpoint;
 use protocol::{Audit, Name, Ring, Scale, Snapshot};
 
 use crate::commands::certs::CertsCommand;
 use crate::input::SecretText;
+
+/// The bound of every value, unless another is given.
+const BOUND: u64 = 1_000_000_000;
 
 /// Sums of health data that stays with the people it describes.
 ///
@@ -23,7 +27,8 @@ pub struct Cli {
     /// [default: .ward; for `bench` a folder of its own that goes away]
     #[arg(long, global = true, env = "WARD_HOME", value_name = "DIR")]
     pub home: Option<PathBuf>,
-    /// End with one JSON object on the last line of stdout.
+    /// What reports ends with one JSON object on the last line of stdout: `up`, `hospital sum`, `certs`, `bench`,
+    /// `simulate`, each line of `watch`, and every error.
     #[arg(long, global = true)]
     pub json: bool,
     /// The broker's address, where it is not this home's own.
@@ -119,20 +124,32 @@ pub struct RuleArgs {
     #[arg(long, value_name = "K")]
     pub min_cohort: Option<u32>,
     /// How long a round may take.
-    #[arg(long, value_name = "S", default_value_t = 60)]
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = seconds())]
     pub round_seconds: u32,
     /// How long patients may take to join a new session.
-    #[arg(long, value_name = "S", default_value_t = 30)]
+    #[arg(long, value_name = "S", default_value_t = 30, value_parser = seconds())]
     pub join_seconds: u32,
     /// How much of the sums the hospital checks: full, sample (one chunk of 512 KiB in eight, always the only one) or none.
     #[arg(long, value_name = "HOW", default_value = "sample")]
     pub audit: Audit,
-    /// The largest absolute value that a patient may hold, the same for everybody.
-    #[arg(long, value_name = "B", default_value_t = 1_000_000_000)]
-    pub bound: u64,
+    /// The largest absolute value that a patient may hold, the same for everybody [default: 1000000000].
+    #[arg(long, value_name = "B")]
+    pub bound: Option<u64>,
     /// Units per 1 of a value, a power of ten [default: 1000000; for a table what its decimals need, if that is more].
     #[arg(long, value_name = "U", value_parser = scale)]
     pub scale: Option<Scale>,
+}
+
+impl RuleArgs {
+    /// The bound that was given, or the default.
+    pub fn bound(&self) -> u64 {
+        self.bound.unwrap_or(BOUND)
+    }
+}
+
+/// What a round or the joining may take.
+fn seconds() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=86_400)
 }
 
 fn scale(text: &str) -> Result<Scale, String> {
@@ -190,6 +207,9 @@ pub struct BrokerArgs {
     /// The address to listen on.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub host: String,
+    /// A name or address by which parties on other machines reach it; may be repeated.
+    #[arg(long, value_name = "HOST")]
+    pub name: Vec<certs::Host>,
     /// The most that the board takes on the disk, in MiB, half of it for long vectors [default: half of what it has and what is
     /// free].
     #[arg(long, value_name = "MIB")]
@@ -265,7 +285,7 @@ pub struct PatientsArgs {
 #[derive(Debug, Args)]
 pub struct SumArgs {
     /// How many patients to wait for in a new session [default: all that are enrolled in this home].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub patients: Option<u32>,
     /// How many rounds to ask.
     #[arg(long, value_name = "R", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]

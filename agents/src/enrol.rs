@@ -8,8 +8,8 @@ use std::thread;
 
 use certs::{
     AnchorError, AuthorityError, CA_FILE, CA_VALIDITY, CERTIFICATE_FILE, Certificate, CertificateAuthority,
-    CertificateError, KEY_FILE, KeyError, PARTY_VALIDITY, PrivateKey, Register, RegisterError, Request, RequestError,
-    Study,
+    CertificateError, Host, KEY_FILE, KeyError, PARTY_VALIDITY, PrivateKey, Register, RegisterError, Request,
+    RequestError, Study,
 };
 use protocol::{Name, Role};
 use time::OffsetDateTime;
@@ -187,6 +187,15 @@ fn write_all(home: &Home, wanted: &[(Name, Role)]) -> Result<Vec<Enrolment>, Enr
     wanted.iter().map(write).collect()
 }
 
+/// Gives the broker's certificate the names by which parties reach it; its key stays.
+///
+/// # Errors
+/// [`EnrolError`] if the CA or the broker's folder cannot be used.
+pub(crate) fn name_broker(home: &Home, name: &Name, hosts: &[Host]) -> Result<(), EnrolError> {
+    let _alone = home.lock_for_enrolment()?;
+    Desk::open(home)?.name_broker(name, hosts)
+}
+
 impl Home {
     /// The home's lock, where there is a CA to enrol with: a home without one is left untouched.
     fn lock_for_enrolment(&self) -> Result<crate::lock::Exclusive, HomeError> {
@@ -258,6 +267,20 @@ impl<'a> Desk<'a> {
         }
         certificate.save(&file).map_err(|cause| EnrolError::Certificate { path: file, cause })?;
         Ok(new)
+    }
+
+    /// Renews the broker's certificate, unless it has these names.
+    fn name_broker(&self, name: &Name, hosts: &[Host]) -> Result<(), EnrolError> {
+        let dir = self.home.party_dir(name);
+        let file = dir.join(CERTIFICATE_FILE);
+        let certificate = load(&file)?;
+        if hosts.iter().all(|host| certificate.names(host)) {
+            return Ok(());
+        }
+        let key = own_key(&dir, name, Some(&certificate))?;
+        let request = Request::new(&key, self.ca.study(), Role::Broker, name)?;
+        let renewed = self.ca.sign_broker(&request, hosts, self.end())?;
+        renewed.save(&file).map_err(|cause| EnrolError::Certificate { path: file, cause })
     }
 
     /// No certificate outlives the CA.

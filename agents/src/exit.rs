@@ -10,6 +10,11 @@ pub struct Aborted(pub String);
 #[error("stopped before there was an answer")]
 pub struct Stopped;
 
+/// Nobody reads the results any more, as after `ward watch | head`: it ends quietly.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("nobody reads standard output any more")]
+pub struct Unheard;
+
 /// Wrong use that has no error type of its own.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -54,6 +59,7 @@ fn is_bad_input(cause: &(dyn std::error::Error + 'static)) -> bool {
         || cause.is::<certs::CertificateError>()
         || cause.is::<certs::AnchorError>()
         || cause.is::<certs::RequestError>()
+        || cause.is::<certs::HostError>()
         || cause.is::<certs::KeyError>()
         || cause.is::<nats::InstallError>()
         || cause.is::<nats::LinkError>()

@@ -63,9 +63,11 @@ pub fn ward(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) ->
     let json = cli.json;
     match run(cli) {
         Ok(()) => 0,
+        Err(error) if error.is::<exit::Unheard>() => 0,
         Err(error) => {
             if let Some(report) = report::failure(&error).filter(|_| json) {
-                println!("{report}");
+                // Nobody may read it any more.
+                let _ = report::print(&report);
             }
             eprintln!("error: {error:#}");
             exit::code(&error)
@@ -86,7 +88,7 @@ fn misused(mut error: clap::Error, json: bool) -> i32 {
     }
     if error.use_stderr() && json {
         let message = error.to_string();
-        println!("{}", report::error(message.trim_start_matches("error: ").trim_end()));
+        let _ = report::print(report::error(message.trim_start_matches("error: ").trim_end()));
     }
     // Nobody is left to tell when the terminal is gone.
     let _ = error.print();

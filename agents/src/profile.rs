@@ -93,6 +93,11 @@ impl Profile {
         written.check(study).map_err(|Broken { key, rule }| ProfileError::Rule { path, key, rule })
     }
 
+    /// Whether the patient with the folder `dir` has a profile of its own there.
+    pub(crate) fn is_written(dir: &Path) -> bool {
+        dir.join(PROFILE_FILE).exists()
+    }
+
     /// Writes the profile into the folder `dir`, with a word on each key, in place of what stands there.
     ///
     /// # Errors

@@ -1,7 +1,9 @@
 //! What people and programs are told: progress and logs on stderr, results on stdout.
 
-use std::io::IsTerminal as _;
+use std::fmt::Display;
+use std::io::{IsTerminal as _, Write as _};
 
+use anyhow::Context as _;
 use protocol::{AbortReason, Answer, Name, RoundNo, SessionId, SessionInfo, Snapshot, decimal};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -11,7 +13,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::exit::{Aborted, Stopped};
+use crate::exit::{Aborted, Stopped, Unheard};
 
 /// A line of progress for people, on stderr.
 macro_rules! note {
@@ -20,6 +22,17 @@ macro_rules! note {
     };
 }
 pub(crate) use note;
+
+/// Prints a result on a line of stdout.
+///
+/// # Errors
+/// [`Unheard`] where nobody reads it any more; what the system says.
+pub fn print(line: impl Display) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Unheard.into()),
+        written => written.context("standard output cannot be written"),
+    }
+}
 
 /// Sets up stderr: progress by default, more with `WARD_LOG=debug`; colour only on a terminal.
 pub fn init() {

@@ -118,13 +118,11 @@ fn rules_that_cannot_be_kept() {
         ("--committee 5", &["committee of 5", "3 are expected", "lower --committee"]),
         ("--committee 1", &["committee of 1", "choose 2 to 10"]),
         ("--committee 11", &["committee of 11", "choose 2 to 10"]),
-        ("--round-seconds 0", &["of 0 s", "use 1 to 86400"]),
+        ("--round-seconds 0", &["--round-seconds", "not in 1..=86400"]),
+        ("--join-seconds 90000", &["--join-seconds", "not in 1..=86400"]),
     ] {
         let up: Vec<&str> = ["up"].into_iter().chain(words.split(' ')).collect();
-        // A round's time is looked at when it is asked.
-        if !words.contains("seconds") {
-            refused_untouched(&up, "", parts);
-        }
+        refused_untouched(&up, "", parts);
         let home = Home::new();
         let ended = home.run(&format!("--json hospital sum --patients 3 {words}"));
         refused(&home, &ended, parts);

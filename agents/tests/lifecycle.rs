@@ -235,6 +235,59 @@ fn a_round_that_its_hospital_left_for_another_session_is_over() {
     assert_eq!((answer.sum().as_str(), answer.round()), ("3", 1));
 }
 
+#[test]
+fn other_rules_are_refused_also_where_the_question_is_open() {
+    let mut study = Study::new(&["alice", "bob", "charlie", "dave"], "--committee 3");
+    study.kill("bob");
+    let mut hospital = study.home.start("--json hospital sum --snapshot 2");
+    hospital.says("round 2: asked");
+    hospital.kill();
+    let refused = study.home.sum("--snapshot 2 --min-cohort 4");
+    assert!(refused.refused().contains("its rules never change"), "{refused:#?}");
+}
+
+#[test]
+fn the_last_question_ends_the_session_also_where_it_was_asked_before() {
+    let mut study = Study::new(&["alice", "bob", "charlie"], "");
+    study.kill("bob");
+    let mut hospital = study.home.start("--json hospital sum --snapshot 2");
+    hospital.says("round 2: asked");
+    hospital.kill();
+    study.patients.push(("bob", study.home.patient("bob", "1")));
+    let last = study.home.sum("--snapshot 2 --last");
+    assert_eq!((last.sum().as_str(), last.round()), ("3", 2));
+    let after = study.home.sum(&format!("--snapshot 2 --session {}", last.session()));
+    assert!(after.refused().contains("is not open"), "{after:#?}");
+}
+
+#[test]
+fn a_patient_that_serves_once_waits_for_a_session_of_its_own() {
+    let study = Study::new(&["alice", "bob", "charlie"], "");
+    let mut dave = study.home.start("patient dave 5 --snapshot 2 --once");
+    // The result of the session that it was not in is on the board.
+    dave.says("without dave");
+    assert_eq!(study.home.sum("--new --snapshot 2").sum(), "8");
+    dave.says("with dave");
+    assert_eq!(dave.ended().code, Some(0));
+}
+
+#[test]
+fn a_broker_is_reached_under_the_names_that_it_was_given() {
+    let home = Home::new();
+    let mut broker = home.start("broker --host 0.0.0.0 --name 127.0.0.2");
+    broker.says("broker ready");
+    let far = format!("--broker 127.0.0.2:{}", home.endpoint().port);
+    let _server = home.ready(&format!("{far} server"));
+    let _patients = ["alice", "bob", "charlie"].map(|name| home.ready(&format!("{far} patient {name} 1")));
+    assert_eq!(home.run(&format!("{far} --json hospital sum")).sum(), "3");
+    let other = home.run(&format!("--broker 127.0.0.3:{} --json hospital sum", home.endpoint().port));
+    assert!(other.refused().contains("127.0.0.3"), "{other:#?}");
+    assert_eq!(broker.stop().code, Some(0));
+    // Where it listens is a name that it has, without being told.
+    let mut broker = home.start("broker --host 127.0.0.3");
+    broker.says("broker ready at 127.0.0.3");
+}
+
 /// Its session is not left behind: nobody would ask in it again.
 #[test]
 fn a_hospital_that_is_killed_before_the_list_is_here_goes_on_with_its_session() {

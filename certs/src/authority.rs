@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 use crate::anchor::{Anchor, AnchorError};
 use crate::certificate::Certificate;
 use crate::clock::{BACKDATE, show};
+use crate::host::Host;
 use crate::identify::StudyAuthority;
 use crate::key::{KeyError, PrivateKey, RcgenPublic, RcgenSigner, fill_random};
 use crate::register::{Register, RegisterError};
@@ -189,14 +190,38 @@ impl CertificateAuthority {
         role: Role,
         not_after: OffsetDateTime,
     ) -> Result<Certificate, AuthorityError> {
+        self.admit(request, role, &[], not_after)
+    }
+
+    fn admit(
+        &self,
+        request: &Request,
+        role: Role,
+        hosts: &[Host],
+        not_after: OffsetDateTime,
+    ) -> Result<Certificate, AuthorityError> {
         self.check_study(request)?;
         check_role(request, role)?;
         check_end(not_after, Some(self.anchor.not_after))?;
         let mut register = self.register();
         let admission = register.admit(request, role)?;
-        let certificate = self.issue(request, role, not_after)?;
+        let certificate = self.issue(request, role, hosts, not_after)?;
         register.enter(&certificate, admission)?;
         Ok(certificate)
+    }
+
+    /// Issues a broker's certificate as [`CertificateAuthority::sign`] does, which names these hosts too: parties go to
+    /// no broker under a name that its certificate does not have.
+    ///
+    /// # Errors
+    /// As [`CertificateAuthority::sign`].
+    pub fn sign_broker(
+        &self,
+        request: &Request,
+        hosts: &[Host],
+        not_after: OffsetDateTime,
+    ) -> Result<Certificate, AuthorityError> {
+        self.admit(request, Role::Broker, hosts, not_after)
     }
 
     /// Everything that the CA has issued and that names stand for now, sorted by name.
@@ -243,11 +268,21 @@ impl CertificateAuthority {
     }
 
     /// The certificate is made from the checked name, role and key: nothing else of a request gets in.
-    fn issue(&self, request: &Request, role: Role, not_after: OffsetDateTime) -> Result<Certificate, AuthorityError> {
+    fn issue(
+        &self,
+        request: &Request,
+        role: Role,
+        hosts: &[Host],
+        not_after: OffsetDateTime,
+    ) -> Result<Certificate, AuthorityError> {
         let subject = Subject { study: request.study().clone(), role, name: request.name().clone() };
         let issuer = Issuer::from_ca_cert_der(&self.anchor.der, RcgenSigner::from(&self.key))?;
         let holder = RcgenPublic(request.public_key().to_bytes());
-        let signed = party_params(&subject, not_after)?.signed_by(&holder, &issuer)?;
+        let mut params = party_params(&subject, not_after)?;
+        for host in hosts {
+            params.subject_alt_names.push(alternative(host)?);
+        }
+        let signed = params.signed_by(&holder, &issuer)?;
         Certificate::from_pem(&signed.pem()).map_err(|error| AuthorityError::Made(error.to_string()))
     }
 }
@@ -308,6 +343,13 @@ fn party_params(subject: &Subject, not_after: OffsetDateTime) -> Result<Certific
         ]);
     }
     Ok(params)
+}
+
+fn alternative(host: &Host) -> Result<SanType, AuthorityError> {
+    Ok(match host.address() {
+        Some(address) => SanType::IpAddress(address),
+        None => SanType::DnsName(Ia5String::try_from(host.to_string())?),
+    })
 }
 
 /// Adds the validity and a serial number; rcgen's own would repeat when a key is renewed.

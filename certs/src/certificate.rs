@@ -13,6 +13,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use crate::files;
+use crate::host::Host;
 use crate::identify::{IdentifyError, StudyAuthority};
 use crate::shape::{self, ShapeError};
 use crate::study::Subject;
@@ -84,6 +85,12 @@ impl Certificate {
         let path = path.as_ref();
         files::replace(path, self.pem.as_bytes(), files::PUBLIC)
             .map_err(|cause| CertificateError::File { path: path.into(), cause })
+    }
+
+    /// Whether it names `host`, as a broker's does by which it is reached.
+    pub fn names(&self, host: &Host) -> bool {
+        webpki::EndEntityCert::try_from(&self.der)
+            .is_ok_and(|end| end.verify_is_valid_for_subject_name(host.server_name()).is_ok())
     }
 
     /// The certificate as PEM.

@@ -50,6 +50,7 @@
 //! | `authority`, `register` | the CA, and the names that it has issued |
 //! | `anchor`, `identify` | the CA's certificate, and verification of others against it |
 //! | `credentials`, `tls` | one party's files, and rustls with them |
+//! | `host` | by which names a broker is reached |
 //! | `shape`, `files`, `clock` | X.509 that both sides check, files that are whole or absent, dates |
 
 mod anchor;
@@ -58,6 +59,7 @@ mod certificate;
 mod clock;
 mod credentials;
 mod files;
+mod host;
 mod identify;
 mod key;
 mod register;
@@ -71,6 +73,7 @@ pub use authority::{AuthorityError, CA_KEY_FILE, CertificateAuthority};
 pub use certificate::{Certificate, CertificateError};
 pub use clock::{BACKDATE, CA_VALIDITY, PARTY_VALIDITY, now};
 pub use credentials::{CA_FILE, CERTIFICATE_FILE, Credentials, CredentialsError, KEY_FILE};
+pub use host::{Host, HostError};
 pub use identify::{IdentifyError, StudyAuthority};
 pub use key::{KeyError, PrivateKey};
 pub use register::{Register, RegisterError};

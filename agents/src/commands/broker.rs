@@ -7,12 +7,14 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
+use certs::Host;
 use nats::{Broker, BrokerError, BrokerSettings, Inbox, Operator, Quota};
 use protocol::{Caretaker, Name, Purge, Role};
 use tokio::process::Command;
 
 use crate::cli::BrokerArgs;
 use crate::connect::{Way, connect};
+use crate::enrol::name_broker;
 use crate::home::Home;
 use crate::life::Stop;
 use crate::lock::Running;
@@ -36,6 +38,7 @@ pub async fn run(home: &Home, args: &BrokerArgs, tied: bool) -> anyhow::Result<(
     let mut stop = Stop::listen(tied)?;
     home.init(None)?;
     let _running = Running::claim(&home.broker_dir())?;
+    name_broker(home, &"broker".parse()?, &hosts(args)?)?;
     home.remove_broker_address()?;
     let mut keeper = tokio::select! {
         keeper = Keeper::start(home, args) => keeper?,
@@ -50,6 +53,12 @@ pub async fn run(home: &Home, args: &BrokerArgs, tied: bool) -> anyhow::Result<(
     home.remove_broker_address()?;
     keeper.broker.stop().await?;
     kept
+}
+
+/// By which names its certificate says that the broker is reached: where it listens, and what else it is called.
+fn hosts(args: &BrokerArgs) -> anyhow::Result<Vec<Host>> {
+    let listens: Host = args.host.parse()?;
+    Ok(args.name.iter().cloned().chain(Some(listens).filter(|host| !host.is_everywhere())).collect())
 }
 
 /// A running broker and what its operator looks after.

@@ -86,7 +86,7 @@ pub(crate) fn run(home: &Home, command: CertsCommand, json: bool) -> Result<Valu
         CertsCommand::Show(args) => show(home, &args)?,
     };
     if !json {
-        println!("{text}");
+        crate::report::print(text)?;
     }
     Ok(value)
 }

@@ -15,7 +15,7 @@ use crate::exit::{Aborted, Stopped, usage};
 use crate::home::Home;
 use crate::life::Stop;
 use crate::lock::Running;
-use crate::report::{NoAnswer, Report, note};
+use crate::report::{NoAnswer, Report, note, print};
 use crate::store::Store;
 
 /// How long a session lives if nobody ends it: 90 days, in seconds.
@@ -167,7 +167,7 @@ fn ask(args: &SumArgs, last: bool) -> Ask {
         snapshot: args.snapshot.clone(),
         ring: None,
         scale,
-        scaled_bound: args.rules.bound.saturating_mul(scale.get()),
+        scaled_bound: args.rules.bound().saturating_mul(scale.get()),
         enough: None,
         round_seconds: args.rules.round_seconds,
         audit: args.rules.audit,
@@ -301,7 +301,7 @@ impl Asking {
         self.settle().await?;
         let message = report.message.clone();
         if self.json {
-            println!("{}", Report::Aborted(report).json());
+            print(Report::Aborted(report).json())?;
         }
         Err(Aborted(message).into())
     }
@@ -371,10 +371,9 @@ impl Asking {
         self.settle().await?;
         let report = Report::opened(answer, info, elapsed);
         match &report {
-            Report::Opened(opened) if !self.json => println!("{}", opened.text(&answer.snapshot)),
-            _ => println!("{}", report.json()),
+            Report::Opened(opened) if !self.json => print(opened.text(&answer.snapshot)),
+            _ => print(report.json()),
         }
-        Ok(())
     }
 }
 

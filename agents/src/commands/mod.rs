@@ -11,6 +11,7 @@ pub mod up;
 pub mod watch;
 
 use crate::cli::{Cli, Command, HospitalCommand};
+use crate::exit::usage;
 use crate::home::Home;
 
 /// Runs what the command line says.
@@ -19,6 +20,11 @@ use crate::home::Home;
 /// Whatever ends the command; `exit::code` says how.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
     let home = Home::at(cli.home());
+    if cli.broker.is_some() && matches!(cli.command, Command::Up(_) | Command::Broker(_)) {
+        usage!(
+            "--broker names a broker that runs: `ward up` and `ward broker` start their own; use --port for its port"
+        );
+    }
     let (way, brief) = (cli.way(), cli.brief_way());
     match cli.command {
         Command::Up(args) => up::run(&home, args, cli.json).await,
@@ -34,7 +40,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Certs(command) => {
             let shown = certs::run(&home, command, cli.json)?;
             if cli.json {
-                println!("{shown}");
+                crate::report::print(shown)?;
             }
             Ok(())
         }

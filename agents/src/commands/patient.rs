@@ -1,5 +1,6 @@
 //! `ward patient`, and many patients in one process for `ward up --csv`.
 
+use std::collections::BTreeSet;
 use std::io::BufRead as _;
 
 use anyhow::Context as _;
@@ -148,7 +149,8 @@ pub async fn run_table(home: &Home, way: &Way, args: &PatientsArgs, tied: bool) 
         }
         std::fs::write(dir.join(TABLE), "")?;
         let profile = Profile::load_or_default(&dir, &study)?;
-        let profile = with_flags(profile, args.min_cohort, None, None)?;
+        let profile =
+            if Profile::is_written(&dir) { profile } else { with_flags(profile, args.min_cohort, None, None)? };
         let schema = Schema { columns: table.columns.clone(), scale, scaled_bound };
         let profile = Profile { schema, ..profile };
         agents.push((
@@ -217,6 +219,7 @@ impl Agent {
         let mut driver = Driver::new(name.clone(), patient, board, store).await?;
         note!("{name} is ready");
         let mut look = tokio::time::interval(offers::LOOK);
+        let mut shared = BTreeSet::new();
         loop {
             let ready = tokio::select! {
                 ready = driver.ready() => ready?,
@@ -232,9 +235,16 @@ impl Agent {
                 }
             };
             let events = driver.take(ready).await?;
-            events.iter().for_each(|event| tell(&name, event));
-            if once && events.iter().any(|event| matches!(event, Event::Receipt { .. })) {
-                return driver.flush().await;
+            for event in &events {
+                tell(&name, event);
+                match event {
+                    Event::Shared { session, .. } => _ = shared.insert(*session),
+                    // The result of a session that it was never in may be on the board too.
+                    Event::Receipt { session, included, .. } if once && (*included || shared.contains(session)) => {
+                        return driver.flush().await;
+                    }
+                    _ => {}
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! `ward up`: a whole study on this machine, each party a process of its own.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -18,7 +19,7 @@ use crate::life::Stop;
 use crate::lock;
 use crate::profile::Profile;
 use crate::prompt;
-use crate::report::{Report, note};
+use crate::report::{Report, note, print};
 use crate::table;
 
 /// How often it is looked whether the broker is ready.
@@ -40,7 +41,11 @@ pub async fn run(home: &Home, args: UpArgs, json: bool) -> anyhow::Result<()> {
     let snapshot = labels::fresh(home)?;
     labels::note(home, &snapshot)?;
     note!("{} patients", who.count());
-    let mut up = Up { home, args: &args, snapshot, processes: Vec::new() };
+    let patients = match &who {
+        Who::Named(_) => who.names().iter().map(Name::to_string).collect(),
+        Who::Rows { .. } => Vec::new(),
+    };
+    let mut up = Up { home, args: &args, snapshot, processes: Vec::new(), patients };
     let outcome = tokio::select! {
         outcome = up.study(&who, plan.min_cohort(), json) => outcome,
         () = stop.asked() => Err(Stopped.into()),
@@ -98,7 +103,7 @@ impl Who {
 fn patients(home: &Home, args: &UpArgs) -> anyhow::Result<Who> {
     if let Some(csv) = &args.csv {
         let rules = &args.rules;
-        let (table, scale) = table::read_table_exactly(csv, &args.column, args.limit, rules.scale, rules.bound)?;
+        let (table, scale) = table::read_table_exactly(csv, &args.column, args.limit, rules.scale, rules.bound())?;
         let names = table.rows.into_iter().map(|(name, _)| name).collect();
         return Ok(Who::Rows { names, columns: args.column.clone(), scale });
     }
@@ -110,7 +115,10 @@ fn patients(home: &Home, args: &UpArgs) -> anyhow::Result<Who> {
     let patients = input::assignments(&given)?;
     for patient in &patients {
         let profile = Profile::load_or_default(&home.party_dir(&patient.name), &super::study(home)?)?;
-        let schema = super::patient::with_flags(profile, None, Some(args.rules.bound), args.rules.scale)?.schema;
+        let schema = match Profile::is_written(&home.party_dir(&patient.name)) {
+            true => profile.schema,
+            false => super::patient::with_flags(profile, None, args.rules.bound, args.rules.scale)?.schema,
+        };
         input::value_record(patient.value.expose(), &schema)
             .with_context(|| format!("the value of {}", patient.name))?;
     }
@@ -147,7 +155,10 @@ struct Up<'a> {
     home: &'a Home,
     args: &'a UpArgs,
     snapshot: Snapshot,
+    /// The broker first, then the servers, then the patients.
     processes: Vec<Process>,
+    /// Which of them are a patient each.
+    patients: Vec<String>,
 }
 
 impl Up<'_> {
@@ -192,23 +203,24 @@ impl Up<'_> {
     async fn start_patients(&mut self, who: &Who, min_cohort: u32) -> anyhow::Result<()> {
         let accept = format!("--min-cohort={}", min_cohort.min(crate::profile::MIN_COHORT));
         let rules = &self.args.rules;
-        let common = [
-            accept,
-            format!("--snapshot={}", self.snapshot),
-            format!("--bound={}", rules.bound),
-            format!("--scale={}", who.scale(rules).get()),
-        ];
+        let snapshot = format!("--snapshot={}", self.snapshot);
         match who {
             Who::Named(patients) => {
                 for Assignment { name, value } in patients {
-                    let args = ["patient".into(), name.to_string(), "--value-on-stdin".into()];
-                    let args = args.into_iter().chain(common.clone()).collect();
+                    let mut args =
+                        vec!["patient".to_string(), name.to_string(), "--value-on-stdin".into(), snapshot.clone()];
+                    // What a patient wrote down itself nobody lowers for it.
+                    if !Profile::is_written(&self.home.party_dir(name)) {
+                        args.push(accept.clone());
+                        args.extend(rules.bound.map(|bound| format!("--bound={bound}")));
+                        args.extend(rules.scale.map(|scale| format!("--scale={}", scale.get())));
+                    }
                     self.start(name.as_str(), args, Some(value.expose())).await?;
                 }
             }
-            Who::Rows { columns, .. } => {
-                let mut args = vec!["patients".to_string()];
-                args.extend(common);
+            Who::Rows { columns, scale, .. } => {
+                let mut args = vec!["patients".to_string(), snapshot, accept];
+                args.extend([format!("--bound={}", rules.bound()), format!("--scale={}", scale.get())]);
                 if let Some(csv) = &self.args.csv {
                     args.push(format!("--csv={}", csv.display()));
                 }
@@ -234,24 +246,29 @@ impl Up<'_> {
         args.push(format!("--round-seconds={}", rules.round_seconds));
         args.push(format!("--join-seconds={}", rules.join_seconds));
         args.push(format!("--audit={}", rules.audit));
-        args.push(format!("--bound={}", rules.bound));
+        args.push(format!("--bound={}", rules.bound()));
         args.push(format!("--scale={}", who.scale(rules).get()));
         args.extend((!self.args.keep).then(|| "--last".to_string()));
         Process::narrated(self.home, "hospital", &args).await
     }
 
-    /// Returns when a party ends that should go on, with what it said. Cancel safe.
+    /// Returns when a party ends without which the study cannot go on, with what it said. A patient costs nothing but its
+    /// own value, or a round. Cancel safe.
     async fn any_ended(&mut self) -> anyhow::Result<()> {
-        let ended = self.processes.iter_mut().map(|process| {
-            Box::pin(async move {
-                let status = process.ended().await;
-                (process.what.clone(), process.last_words(), status)
-            })
-        });
-        let ((what, words, status), ..) = futures::future::select_all(ended).await;
-        match status?.code() {
-            Some(2) => usage!("{what}: {words}"),
-            _ => anyhow::bail!("{what} ended: {words}"),
+        loop {
+            let ended = self.processes.iter_mut().map(|process| Box::pin(process.ended()));
+            let (status, at, _) = futures::future::select_all(ended).await;
+            let (status, process) = (status?, self.processes.remove(at));
+            let (what, words) = (&process.what, process.last_words());
+            let how = match status.signal() {
+                Some(signal) => format!("{what} was killed by signal {signal}"),
+                None => format!("{what} ended: {words}"),
+            };
+            match status.code() {
+                Some(2) => usage!("{what}: {words}"),
+                _ if self.patients.contains(what) => note!("{how}; the others go on"),
+                _ => anyhow::bail!(how),
+            }
         }
     }
 
@@ -259,14 +276,15 @@ impl Up<'_> {
         let home = self.home.path().display();
         note!("everything stays running until Ctrl-C; logs are in {home}/logs");
         note!("watch the board:  ward --home {home} watch");
-        let columns: String = match who {
-            Who::Named(_) => String::new(),
-            Who::Rows { columns, scale, .. } => {
-                let columns: String = columns.iter().map(|column| format!(" --column {column}")).collect();
-                format!("{columns} --scale {}", scale.get())
-            }
-        };
-        note!("ask again:        ward --home {home} hospital sum --snapshot {}{columns}", self.snapshot);
+        let mut more = String::new();
+        if let Who::Rows { columns, .. } = who {
+            more.extend(columns.iter().map(|column| format!(" --column {}", quoted(column))));
+        }
+        if who.scale(&self.args.rules) != Scale::default() {
+            more += &format!(" --scale {}", who.scale(&self.args.rules).get());
+        }
+        more.extend(self.args.rules.bound.map(|bound| format!(" --bound {bound}")));
+        note!("ask again:        ward --home {home} hospital sum --snapshot {}{more}", self.snapshot);
     }
 
     /// Stops everything that was started, the broker last.
@@ -279,6 +297,12 @@ impl Up<'_> {
         }
         Ok(())
     }
+}
+
+/// A word of a command line, as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 /// The last line of the hospital's standard output; empty if it says nothing.
@@ -297,14 +321,15 @@ fn show(answer: &str, snapshot: &Snapshot, hospital: &Process, code: Option<i32>
     match (Report::parse(answer), code) {
         (Some(report), _) => {
             if json {
-                println!("{answer}");
+                print(answer)?;
             }
             match report {
                 Report::Opened(opened) => {
-                    if !json {
-                        println!("{}", opened.text(snapshot));
+                    if json {
+                        Ok(())
+                    } else {
+                        print(opened.text(snapshot))
                     }
-                    Ok(())
                 }
                 Report::Aborted(aborted) => Err(Aborted(aborted.message).into()),
             }

@@ -7,6 +7,7 @@ use time::macros::format_description;
 use crate::connect::{Way, connect};
 use crate::home::Home;
 use crate::life::Stop;
+use crate::report::print;
 
 /// Prints a line for every message on the board until it is stopped: never a payload.
 ///
@@ -22,17 +23,17 @@ pub async fn run(home: &Home, way: &Way, json: bool) -> anyhow::Result<()> {
     };
     let mut watcher = Watcher::new(board.link()).await?;
     if !json {
-        println!(
+        print(format_args!(
             "{:12}  {:32}  {:>5}  {:10}  {:20}  {:20}  {:>9}",
             "time", "session", "round", "kind", "from", "to", "bytes"
-        );
+        ))?;
     }
     loop {
         let seen = tokio::select! {
             seen = watcher.next() => seen?,
             () = stop.asked() => return Ok(()),
         };
-        println!("{}", if json { as_json(&seen)? } else { as_text(&seen)? });
+        print(if json { as_json(&seen)? } else { as_text(&seen)? })?;
     }
 }
 

@@ -26,7 +26,7 @@ use crate::enrol::{enrol, enrol_many};
 use crate::exit::{Stopped, usage};
 use crate::home::Home;
 use crate::life::Stop;
-use crate::report::note;
+use crate::report::{note, print};
 
 /// Measures, and prints what came out. `given` is the folder to live in, if one was given; it must be new.
 ///
@@ -60,9 +60,9 @@ pub async fn run(given: Option<&Path>, args: &BenchArgs, json: bool) -> anyhow::
     broker.stop().await?;
     outcome?;
     if json {
-        println!("{}", report.json());
+        print(report.json())?;
     } else {
-        println!("{}", report.text());
+        print(report.text())?;
     }
     Ok(())
 }

@@ -3,6 +3,8 @@
 use protocol::SessionTag;
 use serde::{Deserialize, Serialize};
 
+use crate::report::print;
+
 /// What a role is to do. A number is that of the round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Order {
@@ -51,8 +53,7 @@ pub enum Said {
 /// Says it to the bench.
 ///
 /// # Errors
-/// None that occurs.
+/// If the bench is gone.
 pub fn say(said: Said) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string(&said)?);
-    Ok(())
+    print(serde_json::to_string(&said)?)
 }

@@ -11,7 +11,7 @@ use protocol::simulation::{Case, Counts, Failure, Outcome};
 use serde_json::{Value, json};
 
 use crate::cli::SimulateArgs;
-use crate::report::note;
+use crate::report::{note, print};
 
 /// Every so many runs one is played a second time, and must be the same.
 const TWICE: u64 = 16;
@@ -37,9 +37,9 @@ pub fn run(args: &SimulateArgs, json: bool) -> anyhow::Result<()> {
     let tally = play_all(args.seed, args.seeds);
     let report = Report { first: args.seed, tally, elapsed: begun.elapsed() };
     if json {
-        println!("{}", report.json());
+        print(report.json())?;
     } else {
-        print!("{}", report.text());
+        print(report.text().trim_end())?;
     }
     report.judge()
 }
@@ -51,9 +51,9 @@ fn replay(file: &Path, json: bool) -> anyhow::Result<()> {
     let outcome = case.play();
     let failure = outcome.failure.as_ref().map(|failure| format!("{}: {}", failure.rule, failure.what));
     if json {
-        println!("{}", json!({ "trace": outcome.trace.to_string(), "steps": outcome.steps, "failure": failure }));
+        print(json!({ "trace": outcome.trace.to_string(), "steps": outcome.steps, "failure": failure }))?;
     } else {
-        println!("{} steps, trace {}", outcome.steps, outcome.trace);
+        print(format_args!("{} steps, trace {}", outcome.steps, outcome.trace))?;
     }
     match failure {
         Some(failure) => anyhow::bail!("a rule does not hold: {failure}"),

@@ -20,7 +20,7 @@ use protocol::{
 
 use crate::cli::SimulateArgs;
 use crate::exit::usage;
-use crate::report::note;
+use crate::report::{note, print};
 use crowd::{Crowd, STUDY};
 use meter::{Part, Phase, Tally};
 use report::Report;
@@ -51,9 +51,9 @@ pub fn run(args: &SimulateArgs, json: bool) -> anyhow::Result<()> {
     simulation.open()?;
     let report = simulation.report(begun.elapsed());
     if json {
-        println!("{}", report.json());
+        print(report.json())?;
     } else {
-        print!("{}", report.text());
+        print(report.text().trim_end())?;
     }
     Ok(())
 }
