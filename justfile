@@ -67,3 +67,8 @@ bench-rounds *args:
 # play a million small studies in which everything goes wrong: `just soak --seed 7 --seeds 1000`
 soak *args:
     {{ ward }} simulate --faults --seeds 1000000 "$@"
+
+# change the product's code, one thing at a time, and say which seed notices: `just mutants --shard 0/10`
+mutants *args:
+    -cargo mutants "$@"
+    cargo run --quiet --package protocol --example mutants

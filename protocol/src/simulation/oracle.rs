@@ -6,7 +6,6 @@ use super::shape::{Cast, DIGIT_BITS, Shape};
 use crate::id::{Digest, Kind, Name, RoundNo, SessionId, Snapshot};
 use crate::memory::Step;
 use crate::message::{Begin, Cohort, Share};
-use crate::sharing::Sharing;
 use crate::step::{Answer, Effects, Event, Input};
 use crate::wire::Frame;
 
@@ -62,10 +61,9 @@ pub(super) struct Oracle {
 
 impl Oracle {
     pub(super) fn new(shape: &Shape, cast: &Cast) -> Self {
-        let quorum = Sharing::new(shape.committee, shape.threshold).map_or(0, Sharing::quorum);
         Self {
             cast: cast.clone(),
-            quorum: quorum.into(),
+            quorum: shape.quorum().into(),
             min_cohort: shape.min_cohort.into(),
             dimension: shape.dimension * 2,
             trace: blake3::Hasher::new_derive_key("ward/1 simulated trace"),

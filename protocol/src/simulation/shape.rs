@@ -7,7 +7,6 @@ use crate::decimal::Scale;
 use crate::error::PlanError;
 use crate::id::{Name, NameError, Snapshot, Time};
 use crate::plan::{Ask, Audit, Plan, Settings};
-use crate::sharing::Sharing;
 use crate::task::{Column, Policy, Question, Record, Schema};
 
 /// How long joins stay open, in seconds.
@@ -82,9 +81,14 @@ impl Shape {
         shape
     }
 
+    /// How many Confirms open a cohort: reckoned here once more, as whoever judges must not take it from who is judged.
+    pub(super) fn quorum(&self) -> u8 {
+        (self.committee + self.threshold) / 2 + 1
+    }
+
     /// As many as may be missing: no more than may drop of the committee, and k others must be left.
     fn draw_silent(&self, dice: &mut Dice) -> Vec<u8> {
-        let may_drop = Sharing::new(self.committee, self.threshold).map_or(0, Sharing::may_drop);
+        let may_drop = self.committee.saturating_sub(self.quorum());
         let spare = self.patients - self.min_cohort;
         if !dice.percent(25) || spare == 0 {
             return Vec::new();
