@@ -154,10 +154,14 @@ impl Shape {
         Policy::open("ward", 2)
     }
 
-    /// What patient `i` holds in one version of its values: 16^i in every second coordinate, 0 in the others.
+    /// Coordinate `j` of what patient `i` holds in one version of its values: 16^i in every second one, 0 in the others.
+    pub(super) fn value(&self, i: u8, version: u8, j: u32) -> i64 {
+        if j % 2 == u32::from(version) { 1 << (DIGIT_BITS * u32::from(i)) } else { 0 }
+    }
+
+    /// What patient `i` holds in one version of its values.
     pub(super) fn record(&self, i: u8, version: u8) -> Option<Record> {
-        let value = |j: u32| if j % 2 == u32::from(version) { 1 << (DIGIT_BITS * u32::from(i)) } else { 0 };
-        let values = (0..self.dimension * 2).map(value).collect();
+        let values = (0..self.dimension * 2).map(|j| self.value(i, version, j)).collect();
         Record::new([("value".to_string(), values)].into(), &self.schema()).ok()
     }
 }
@@ -185,6 +189,12 @@ impl Cast {
     /// Everybody.
     pub(super) fn everybody(&self) -> impl Iterator<Item = &Name> {
         std::iter::once(&self.hospital).chain(&self.servers).chain(&self.patients)
+    }
+
+    /// The server that makes the Roster and fixes the cohort.
+    pub(super) fn first_server(&self) -> &Name {
+        // A study without servers is none: what is said of its first is said of nobody.
+        self.servers.first().unwrap_or(&self.hospital)
     }
 
     /// The number of the patient with this name.
