@@ -393,13 +393,14 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// A party starts again and follows the board from the first message that it had not stored: from the first of all.
+    /// A party starts again and goes on with what it had not acknowledged; with another store than it had it follows the
+    /// board from the first message of all.
     fn revive(&mut self, back: &Back) {
         self.net.revive(&back.who);
         if back.anew {
             self.offer(&back.who, &[1, 2], 0);
+            self.net.redeliver(&back.who);
         }
-        self.net.redeliver(&back.who);
     }
 
     /// The broker is back: everybody who runs notices, and follows it from its first message.
