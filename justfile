@@ -71,3 +71,8 @@ soak *args:
 # play 200 studies of real processes that are killed, stopped, cut off and out of disk: `just chaos --scenarios 10 --seed 7`
 chaos *args:
     cargo test --quiet --release --package agents --test chaos --locked -- --scenarios 200 "$@"
+
+# change the product's code, one thing at a time, and say which seed notices: `just mutants --shard 0/10`
+mutants *args:
+    -cargo mutants "$@"
+    cargo run --quiet --package protocol --example mutants

@@ -38,7 +38,7 @@ impl Registry {
 
     /// A certificate that was renewed so many times.
     fn issue(self: &Arc<Self>, name: &Name, role: Role, renewals: u32) -> Me {
-        let signing = SigningKey::from_bytes(&kdf::derive("ward/1 memory key", name.as_str().as_bytes(), &[]));
+        let signing = signing_key(name);
         let bytes = format!("{name} {renewals}").into_bytes();
         let certificate = digest_certificate(&bytes);
         let identity = Identity { name: name.clone(), role, key: signing.verifying_key(), certificate };
@@ -55,6 +55,11 @@ impl Authority for Registry {
         let parties = self.0.lock().map_err(|_| "the registry is poisoned".to_string())?;
         parties.get(&chain.0).cloned().ok_or_else(|| "not registered in this study".to_string())
     }
+}
+
+/// The key of `name`, which follows from the name.
+pub(crate) fn signing_key(name: &Name) -> SigningKey {
+    SigningKey::from_bytes(&kdf::derive("ward/1 memory key", name.as_str().as_bytes(), &[]))
 }
 
 /// A message on its way to one party.
@@ -110,6 +115,10 @@ struct Party {
     ahead: i64,
     /// Jobs that are not run yet: a party that dies loses them.
     jobs: VecDeque<(JobId, Job)>,
+    /// Until when its jobs take, by the study's clock.
+    slow_until: Time,
+    /// The draw that it is handed again and again, where it is to repeat itself.
+    draw: Option<u64>,
     /// What it was handed, or should have been, and has not acknowledged: it comes again when the party is back.
     unacknowledged: Vec<Delivery>,
 }
@@ -133,6 +142,11 @@ impl Party {
     /// When it wants to be woken, by the study's clock.
     fn due(&self) -> Option<Time> {
         self.wake.map(|wake| Time(wake.0.saturating_add_signed(-self.ahead)))
+    }
+
+    /// When its slow jobs are done, where it has any.
+    fn jobs_done(&self) -> Option<Time> {
+        (!self.jobs.is_empty()).then_some(self.slow_until)
     }
 }
 
@@ -194,8 +208,10 @@ impl Network {
     /// The time and fresh bytes for one input of a party.
     fn moment(&mut self, name: &Name) -> Moment {
         self.draws += 1;
-        let now = self.parties.get(name).map_or(self.now, |party| party.now(self.now));
-        Moment::new(now, kdf::derive("ward/1 memory draw", &self.seed, &[&self.draws.to_le_bytes()]))
+        let party = self.parties.get(name);
+        let now = party.map_or(self.now, |party| party.now(self.now));
+        let draw = party.and_then(|party| party.draw).unwrap_or(self.draws);
+        Moment::new(now, kdf::derive("ward/1 memory draw", &self.seed, &[&draw.to_le_bytes()]))
     }
 
     /// Adds the hospital `name`.
@@ -231,6 +247,8 @@ impl Network {
             dies_after: None,
             ahead: 0,
             jobs,
+            slow_until: Time(0),
+            draw: None,
             unacknowledged: Vec::new(),
         };
         self.parties.insert(name, party);
@@ -453,6 +471,22 @@ impl Network {
         }
     }
 
+    /// Has a party's jobs take until so many milliseconds from now, whatever else it is handed meanwhile.
+    pub fn slow(&mut self, name: &Name, millis: u64) {
+        let until = self.now.plus_millis(millis);
+        if let Some(party) = self.parties.get_mut(name) {
+            party.slow_until = until;
+        }
+    }
+
+    /// Has a party draw the same random bytes from now on, as one does whose generator was copied with its disk.
+    pub fn repeat_draws(&mut self, name: &Name) {
+        let draw = self.draws;
+        if let Some(party) = self.parties.get_mut(name) {
+            party.draw.get_or_insert(draw);
+        }
+    }
+
     /// How many messages are on their way or held back.
     pub fn under_way(&self) -> usize {
         self.queue.len() + self.held.len()
@@ -507,7 +541,7 @@ impl Network {
         if self.step() {
             return true;
         }
-        let wakes = self.parties.values().filter_map(Party::due);
+        let wakes = self.parties.values().flat_map(|party| [party.due(), party.jobs_done()]).flatten();
         let next = wakes.chain(self.held.keys().map(|(time, _)| *time)).min().filter(|next| *next <= until);
         next.map(|next| self.wake(next)).is_some()
     }
@@ -519,7 +553,8 @@ impl Network {
             self.hand(&name, Input::Read { address, payload });
             return true;
         }
-        let job = self.parties.iter_mut().find_map(|(name, party)| Some((name.clone(), party.jobs.pop_front()?)));
+        let mut ready = self.parties.iter_mut().filter(|(_, party)| party.slow_until <= self.now);
+        let job = ready.find_map(|(name, party)| Some((name.clone(), party.jobs.pop_front()?)));
         if let Some((name, (id, job))) = job {
             self.hand(&name, Input::Done(id, job.run()));
             return true;

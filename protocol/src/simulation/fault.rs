@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::dice::Dice;
+use super::lie::{self, Lie};
 use super::shape::{Cast, Shape};
 use crate::id::{Kind, Name, RoundNo};
 
@@ -24,6 +25,22 @@ pub struct Which {
     pub nth: u32,
 }
 
+/// A part of a subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Which session.
+    Session,
+    /// Which round.
+    Round,
+    /// Who wrote it.
+    From,
+    /// Who is to get it.
+    To,
+    /// What it is.
+    Kind,
+}
+
 /// What becomes of a message on its way; times are in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -40,6 +57,12 @@ pub enum Fate {
     Early(u64),
     /// It comes after the deadline of its phase, or after its round.
     Late(u64),
+    /// A byte of it is another one: this one, counted around its length.
+    Alter(u16),
+    /// It comes also under a subject with another part, before it does as it is.
+    Readdress(Part),
+    /// It comes also as if another one had signed it, before it does as it is.
+    Forge,
 }
 
 /// What happens to a party, or to the broker; times are in milliseconds.
@@ -116,6 +139,18 @@ pub enum Blow {
         /// How many.
         writes: u16,
     },
+    /// Its jobs take long: what others send overtakes them.
+    SlowJobs {
+        /// Who.
+        who: Name,
+        /// For this time.
+        millis: u64,
+    },
+    /// It draws the same random bytes from now on.
+    SameDraws {
+        /// Who.
+        who: Name,
+    },
     /// Its owner gives it other values under a label that it has.
     Change {
         /// Who.
@@ -133,10 +168,12 @@ pub enum Fault {
     Message(Which, Fate),
     /// A party, or the broker, at this step of the run.
     Blow(u64, Blow),
+    /// What a party says that is not so, while there are faults.
+    Lie(Lie),
 }
 
 /// A kind of fault, and how often it must have happened in a thousand runs for them to say anything.
-pub const KINDS: [(&str, u64); 18] = [
+pub const KINDS: [(&str, u64); 29] = [
     ("drop", 1500),
     ("repeat", 5000),
     ("reorder", 6000),
@@ -155,6 +192,17 @@ pub const KINDS: [(&str, u64); 18] = [
     ("changed values", 70),
     ("silent patient", 40),
     ("older server or hospital", 25),
+    ("slow jobs", 80),
+    ("same draws", 60),
+    ("altered", 200),
+    ("readdressed", 1000),
+    ("forged", 1000),
+    ("another cohort", 50),
+    ("another masked sum", 20),
+    ("another list", 20),
+    ("another open", 20),
+    ("another box", 15),
+    ("another mask sum", 12),
 ];
 
 /// How often each kind of fault happened.
@@ -190,6 +238,9 @@ impl Fate {
             Fate::Delay(_) => "delay",
             Fate::Early(_) => "early",
             Fate::Late(_) => "late",
+            Fate::Alter(_) => "altered",
+            Fate::Readdress(_) => "readdressed",
+            Fate::Forge => "forged",
         }
     }
 }
@@ -200,7 +251,7 @@ fn down(dice: &mut Dice) -> u64 {
     dice.within(most / 2, most)
 }
 
-/// The blows of a run, by the step at which they fall.
+/// The blows of a run, by the step at which they fall, and its lies.
 pub(super) fn draw_blows(shape: &Shape, cast: &Cast, dice: &mut Dice) -> Vec<Fault> {
     let everybody: Vec<&Name> = cast.everybody().collect();
     let talk = u64::from(shape.patients) * u64::from(shape.committee + shape.servers + 3);
@@ -212,7 +263,7 @@ pub(super) fn draw_blows(shape: &Shape, cast: &Cast, dice: &mut Dice) -> Vec<Fau
         let step = dice.below(horizon);
         let Some(who) = dice.one_of(&everybody).map(|who| (*who).clone()) else { continue };
         let (down, millis) = (down(dice), dice.within(100, 70_000));
-        let blow = match dice.below(16) {
+        let blow = match dice.below(18) {
             0..=3 => Blow::Crash { who, down },
             4..=6 => Blow::CrashSending { who, after: dice.below(8) as u8, down },
             7 if restored.takes(&who) => {
@@ -226,10 +277,13 @@ pub(super) fn draw_blows(shape: &Shape, cast: &Cast, dice: &mut Dice) -> Vec<Fau
             13 => Blow::Partition { who, millis },
             14 => Blow::BoardLost { writes: dice.within(1, 40) as u16 },
             15 if cast.number(&who).is_some() => Blow::Change { who, snapshot: dice.within(1, 2) as u8 },
+            16 => Blow::SlowJobs { who, millis },
+            17 if cast.number(&who).is_some() => Blow::SameDraws { who },
             _ => Blow::Crash { who, down },
         };
         blows.push(Fault::Blow(step, blow));
     }
+    blows.extend(lie::draw(shape, cast, dice, |who| restored.takes(who)).map(Fault::Lie));
     blows
 }
 

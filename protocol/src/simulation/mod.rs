@@ -2,8 +2,9 @@
 //! and a virtual clock.
 //!
 //! A run has two phases. First there are faults: messages are lost, repeated, late or early, parties die at any step and
-//! come back with their store, an older one or none, clocks jump, the broker loses what it acknowledged. Then faults stop,
-//! and the study must come to an answer. After every step the rules hold that a study promises: an exact sum over the
+//! come back with their store, an older one or none, clocks jump, jobs take long, the broker loses what it acknowledged,
+//! the relay alters and forges, and parties lie under their own keys. Then faults stop, and the study must come to an
+//! answer. After every step the rules hold that a study promises: an exact sum over the
 //! cohort that was fixed or an abort, one opening a round, over a snapshot the same people or others, a snapshot in one
 //! session and with the same values, bounded memory.
 //!
@@ -16,13 +17,18 @@
 
 mod dice;
 mod fault;
+mod forge;
+mod lie;
+mod masks;
 mod oracle;
 mod play;
 mod shape;
 mod shrink;
+mod subject;
 mod weather;
 
-pub use fault::{Blow, Counts, Fate, Fault, KINDS, Which};
+pub use fault::{Blow, Counts, Fate, Fault, KINDS, Part, Which};
+pub use lie::{CohortLie, Lie, ListLie, OpenLie};
 pub use oracle::Failure;
 pub use play::Outcome;
 use serde::{Deserialize, Serialize};
@@ -58,7 +64,7 @@ impl Case {
     pub fn play(&self) -> Outcome {
         let listed = self.faults.iter().filter_map(|fault| match fault {
             Fault::Message(which, fate) => Some((which.clone(), *fate)),
-            Fault::Blow(..) => None,
+            Fault::Blow(..) | Fault::Lie(_) => None,
         });
         let source = match self.drawn {
             true => Source::Drawn(self.seed, Rates::draw(&mut Dice::new(self.seed, 3))),
@@ -66,9 +72,13 @@ impl Case {
         };
         let blows = self.faults.iter().filter_map(|fault| match fault {
             Fault::Blow(step, blow) => Some((*step, blow.clone())),
-            Fault::Message(..) => None,
+            Fault::Message(..) | Fault::Lie(_) => None,
         });
-        play::play(self.seed, &self.shape, source, &blows.collect::<Vec<_>>())
+        let lies = self.faults.iter().filter_map(|fault| match fault {
+            Fault::Lie(lie) => Some(lie.clone()),
+            Fault::Message(..) | Fault::Blow(..) => None,
+        });
+        play::play(self.seed, &self.shape, source, &blows.collect::<Vec<_>>(), lies.collect())
     }
 
     /// The same with few faults that still break the rule that `outcome` broke.

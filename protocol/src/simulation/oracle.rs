@@ -2,13 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::masks::Masks;
 use super::shape::{Cast, DIGIT_BITS, Shape};
-use crate::id::{Digest, Kind, Name, RoundNo, SessionId, Snapshot};
-use crate::memory::Step;
-use crate::message::{Begin, Cohort, Share};
+use super::subject;
+use crate::error::{Fault, Wrong};
+use crate::id::{Digest, Kind, Name, Place, RoundNo, SessionId, Snapshot};
+use crate::kdf::chunk_digest;
+use crate::memory::{Step, signing_key};
+use crate::merkle;
+use crate::message::{Begin, Cohort, Open, Share, ShareCore, cohort_leaf};
 use crate::sharing::Sharing;
 use crate::step::{Answer, Effects, Event, Input};
-use crate::wire::Frame;
+use crate::wire::{Frame, Signed};
 
 /// A rule that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,26 +29,52 @@ pub struct Failure {
 struct Fixed {
     session: SessionId,
     round: RoundNo,
+    begin: Digest,
     snapshot: Snapshot,
     cohort: Cohort,
     confirmed: BTreeSet<Name>,
 }
 
+/// Whether the key of whom a message names signed it: signed once more, as whoever judges must not ask who is judged.
+fn is_signed(frame: &Frame) -> bool {
+    Signed::new(&frame.envelope, &signing_key(&frame.envelope.from)) == frame.signed()
+}
+
+/// Whether a fault says of its sender that it broke a rule; the others can be a relay's work.
+fn is_accusation(fault: &Fault) -> bool {
+    matches!(fault.wrong, Wrong::Rule(_) | Wrong::Equivocation | Wrong::Certificate(_))
+}
+
 /// Looks on and judges.
 #[derive(Debug)]
 pub(super) struct Oracle {
+    shape: Shape,
     cast: Cast,
     quorum: usize,
     min_cohort: u32,
     dimension: u32,
+    /// What machines wrote, by its digest.
+    sent: BTreeSet<Digest>,
+    /// Who was handed what nobody wrote so, and under whose name.
+    tampered: BTreeSet<(Name, Name)>,
+    /// Whether what a party was just handed stands under a subject of something else.
+    readdressed: bool,
+    /// Who may say what is not so.
+    liars: BTreeSet<Name>,
     /// Over everything that machines were handed and did.
     trace: blake3::Hasher,
     /// Who came back with an older store, and so may have forgotten what it promised.
     pub(super) restored: BTreeSet<Name>,
     /// Who is where on the Roster.
     places: BTreeMap<(SessionId, u32), u8>,
-    /// Over which snapshot each Begin asks.
-    begins: BTreeMap<Digest, Snapshot>,
+    /// What was sent from each place in answer to each Begin; more than one Share where its patient was restored.
+    shares: BTreeMap<(Digest, Place), BTreeSet<Digest>>,
+    masks: Masks,
+    begins: BTreeMap<Digest, Begin>,
+    /// By session and seat.
+    committees: BTreeMap<SessionId, Vec<Name>>,
+    /// What the hospital signed.
+    opens: BTreeMap<Digest, (Digest, Open)>,
     fixed: BTreeMap<Digest, Fixed>,
     /// Which cohort each member confirmed.
     confirms: BTreeMap<(Name, SessionId, RoundNo), Digest>,
@@ -61,17 +92,25 @@ pub(super) struct Oracle {
 }
 
 impl Oracle {
-    pub(super) fn new(shape: &Shape, cast: &Cast) -> Self {
-        let quorum = Sharing::new(shape.committee, shape.threshold).map_or(0, Sharing::quorum);
+    pub(super) fn new(shape: &Shape, cast: &Cast, liars: BTreeSet<Name>) -> Self {
         Self {
+            shape: shape.clone(),
             cast: cast.clone(),
-            quorum: quorum.into(),
+            quorum: shape.quorum().into(),
             min_cohort: shape.min_cohort.into(),
             dimension: shape.dimension * 2,
+            sent: BTreeSet::new(),
+            tampered: BTreeSet::new(),
+            readdressed: false,
+            liars,
             trace: blake3::Hasher::new_derive_key("ward/1 simulated trace"),
             restored: BTreeSet::new(),
             places: BTreeMap::new(),
+            shares: BTreeMap::new(),
+            masks: Masks::default(),
             begins: BTreeMap::new(),
+            committees: BTreeMap::new(),
+            opens: BTreeMap::new(),
             fixed: BTreeMap::new(),
             confirms: BTreeMap::new(),
             shared: BTreeMap::new(),
@@ -93,21 +132,35 @@ impl Oracle {
         self.failure.get_or_insert(Failure { rule, what });
     }
 
-    /// Whether nobody came back with an older store: everybody knows what it promised, and what it was sent.
-    pub(super) fn all_remember(&self) -> bool {
-        self.restored.is_empty()
+    /// Whether nobody lies and nobody came back with an older store: everybody knows what it promised, and what it was sent.
+    pub(super) fn all_are_honest(&self) -> bool {
+        self.restored.is_empty() && self.liars.is_empty()
     }
 
     /// Takes one step of one party's machine.
     pub(super) fn look(&mut self, who: &Name, step: &Step<'_>) {
         self.absorb(who.as_str().as_bytes());
         match step {
-            Step::Input(input) => self.absorb_input(input),
+            Step::Input(input) => {
+                self.absorb_input(input);
+                self.readdressed =
+                    matches!(input, Input::Message { address, payload } if subject::differs(address, payload, who));
+                self.hear(who, input);
+            }
             Step::Effects(effects) => {
                 self.absorb_effects(effects);
+                self.judge_subject(who, effects);
                 effects.send.iter().for_each(|sent| self.judge_message(who, sent.address.kind, &sent.payload));
                 effects.events.iter().for_each(|event| self.judge_event(who, event));
             }
+        }
+    }
+
+    /// Whoever is handed a message under another subject than its own refuses it (promise 3).
+    fn judge_subject(&mut self, who: &Name, effects: &Effects) {
+        let refused = |event: &Event| matches!(event, Event::Fault(Fault { wrong: Wrong::Readdressed, .. }));
+        if std::mem::take(&mut self.readdressed) && !effects.events.iter().any(refused) {
+            self.fail("subject", format!("{who} took what stood under a subject that is not its own"));
         }
     }
 
@@ -141,12 +194,43 @@ impl Oracle {
         for sent in &effects.send {
             self.absorb(&sent.address.name.0);
             self.absorb(&sent.payload);
+            self.sent.insert(chunk_digest(&sent.payload));
         }
         self.absorb(&effects.wake.map_or(0, |wake| wake.0).to_le_bytes());
     }
 
+    /// Whether all that `who` was handed under the name of whom it accuses is what an honest party wrote.
+    fn is_honest(&self, who: &Name, fault: &Fault) -> bool {
+        let handed = (who.clone(), fault.from.clone());
+        !self.liars.contains(&fault.from) && !self.tampered.contains(&handed)
+    }
+
+    /// Takes note of what hospital and server signed, whether or not they did so as the protocol says.
+    fn hear(&mut self, who: &Name, input: &Input) {
+        let Input::Message { address, payload } = input else { return };
+        if !self.sent.contains(&chunk_digest(payload)) {
+            self.tampered.insert((who.clone(), address.from.clone()));
+        }
+        if !matches!(address.kind, Kind::Cohort | Kind::Open) {
+            return;
+        }
+        let Ok(frame) = Frame::decode(payload) else { return };
+        let by = |name: &Name| frame.envelope.from == *name && is_signed(&frame);
+        match frame.envelope.kind {
+            Kind::Cohort if by(self.cast.first_server()) && self.begins.contains_key(&frame.envelope.after) => {
+                self.judge_cohort(&frame);
+            }
+            Kind::Open if by(&self.cast.hospital) => {
+                if let Ok(open) = frame.envelope.body::<Open>() {
+                    self.opens.insert(frame.digest, (frame.envelope.after, open));
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn judge_message(&mut self, who: &Name, kind: Kind, payload: &bytes::Bytes) {
-        if !matches!(kind, Kind::Begin | Kind::Share | Kind::Cohort | Kind::Confirm) {
+        if !matches!(kind, Kind::Begin | Kind::Share | Kind::Cohort | Kind::Confirm | Kind::MaskSum) {
             return;
         }
         let Ok(frame) = Frame::decode(payload) else {
@@ -156,27 +240,42 @@ impl Oracle {
         match kind {
             Kind::Begin => {
                 if let Ok(begin) = frame.envelope.body::<Begin>() {
-                    self.begins.insert(frame.digest, begin.snapshot);
+                    self.begins.insert(frame.digest, begin);
                 }
             }
             Kind::Share => {
                 let core = frame.envelope.body::<Share>().ok().and_then(|share| share.open_core());
                 if let (Some(core), Some(i)) = (core, self.cast.number(who)) {
                     self.places.insert((session, core.place.0), i);
+                    self.judge_share(who, i, &frame, &core);
                 }
             }
             Kind::Cohort => self.judge_cohort(&frame),
+            Kind::MaskSum => self.judge_release(who, (session, round), frame.envelope.after),
             _ => self.judge_confirm(who, session, round, frame.envelope.after),
+        }
+    }
+
+    /// No mask covers two vectors; of a vector that rides in its Share that can be seen.
+    fn judge_share(&mut self, who: &Name, i: u8, frame: &Frame, core: &ShareCore) {
+        let begin = frame.envelope.after;
+        self.shares.entry((begin, core.place)).or_default().insert(frame.digest);
+        let rides = core.chunks == [chunk_digest(&frame.attachment)];
+        if let Some(asked) = self.begins.get(&begin).filter(|_| rides)
+            && self.masks.is_used(&self.shape, i, (asked, begin), &frame.attachment)
+        {
+            self.fail("fresh masks", format!("{who} masked two vectors with one mask"));
         }
     }
 
     fn judge_cohort(&mut self, frame: &Frame) {
         let (session, round) = (frame.envelope.session, frame.envelope.round);
         let Ok(cohort) = frame.envelope.body::<Cohort>() else { return };
-        let Some(snapshot) = self.begins.get(&frame.envelope.after).cloned() else {
+        let begin = frame.envelope.after;
+        let Some(snapshot) = self.begins.get(&begin).map(|begin| begin.snapshot.clone()) else {
             return self.fail("cohort", format!("a Cohort of round {} answers no Begin", round.0));
         };
-        let fixed = Fixed { session, round, snapshot, cohort, confirmed: BTreeSet::new() };
+        let fixed = Fixed { session, round, begin, snapshot, cohort, confirmed: BTreeSet::new() };
         self.fixed.entry(frame.digest).or_insert(fixed);
     }
 
@@ -190,10 +289,59 @@ impl Oracle {
             return self.fail("confirm", format!("{who} confirmed what is no cohort"));
         };
         fixed.confirmed.insert(who.clone());
-        if fixed.confirmed.len() == self.quorum {
-            let opened = fixed.clone();
-            self.judge_opening(cohort, &opened);
+        let fixed = fixed.clone();
+        if !self.is_of_shares(&fixed) {
+            self.fail("cohort", format!("{who} confirmed a cohort of others than shared in round {}", round.0));
         }
+        if fixed.confirmed.len() == self.quorum {
+            self.judge_opening(cohort, &fixed);
+        }
+    }
+
+    /// Whether a cohort is of Shares that its patients sent. (Those of a restored one may be several: any may be meant.)
+    fn is_of_shares(&self, fixed: &Fixed) -> bool {
+        let shares = |place: Place| self.shares.get(&(fixed.begin, place));
+        let mut leaves = Vec::new();
+        for place in fixed.cohort.places.iter() {
+            match shares(place).map(|sent| (sent.len(), sent.first())) {
+                Some((1, Some(share))) => leaves.push(cohort_leaf(place, *share)),
+                Some(_) => return true,
+                None => return false,
+            }
+        }
+        merkle::root(&leaves) == fixed.cohort.root
+    }
+
+    /// A mask sum answers an Open with q Confirms of the cohort that its member confirmed, and is over blocks that it holds,
+    /// each once.
+    fn judge_release(&mut self, who: &Name, (session, round): (SessionId, RoundNo), open: Digest) {
+        let Some((cohort, open)) = self.opens.get(&open) else {
+            return self.fail("release", format!("{who} answers no Open in round {}", round.0));
+        };
+        let of = |frame: &Frame| frame.envelope.after == *cohort && frame.envelope.round == round && is_signed(frame);
+        let confirms = open.confirms.iter().filter_map(|signed| signed.open().ok()).filter(of);
+        let confirmed: BTreeSet<Name> = confirms.map(|frame| frame.envelope.from).collect();
+        let mine = self.confirms.get(&(who.clone(), session, round)) == Some(cohort);
+        if confirmed.len() < self.quorum || !(mine || self.restored.contains(who)) {
+            return self
+                .fail("release", format!("{who} released without a quorum for its cohort of round {}", round.0));
+        }
+        if !self.are_held(who, session, open) {
+            self.fail("release", format!("{who} released other blocks than those it holds, each once"));
+        }
+    }
+
+    /// Whether what an Open asks of a member are blocks that it holds, each once.
+    fn are_held(&self, who: &Name, session: SessionId, open: &Open) -> bool {
+        let seat = self.committees.get(&session).and_then(|seats| seats.iter().position(|seat| seat == who));
+        let Ok(sharing) = Sharing::new(self.shape.committee, self.shape.threshold) else { return false };
+        let Some(seat) = seat.map(|seat| seat as u8) else { return false };
+        let held: BTreeSet<u16> = sharing.held_by(seat).into_iter().map(|block| block as u16).collect();
+        let asked = open.senders.iter().filter(|(sender, _)| *sender == seat).map(|(_, blocks)| blocks);
+        asked.into_iter().all(|blocks| {
+            let each: BTreeSet<u16> = blocks.iter().copied().collect();
+            !blocks.is_empty() && each.len() == blocks.len() && each.is_subset(&held)
+        })
     }
 
     /// One opening a round, of k patients or more; and over a snapshot the same people or others.
@@ -224,8 +372,11 @@ impl Oracle {
                     self.fail("once", format!("{who} shared snapshot {snapshot:?} in two sessions"));
                 }
             }
-            Event::Fault(fault) if self.restored.is_empty() => {
-                self.fail("no accusation", format!("{who} accuses where all follow the protocol: {fault}"));
+            Event::Fault(fault) if self.restored.is_empty() && is_accusation(fault) && self.is_honest(who, fault) => {
+                self.fail("no accusation", format!("{who} accuses whoever follows the protocol: {fault}"));
+            }
+            Event::Roster { session, committee, .. } => {
+                self.committees.entry(*session).or_insert_with(|| committee.clone());
             }
             Event::Aborted { reason, .. } if *who == self.cast.hospital => {
                 *self.aborts.entry(reason.code()).or_default() += 1;

@@ -6,6 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use super::fault::{Blow, Counts, Fault};
+use super::forge::Liars;
+use super::lie::Lie;
 use super::oracle::{Failure, Oracle};
 use super::shape::{Act, Cast, JOIN_SECONDS, ROUND_SECONDS, Shape, label};
 use super::weather::{Source, Weather};
@@ -50,8 +52,8 @@ pub struct Outcome {
 }
 
 /// Plays a study under these faults.
-pub(super) fn play(seed: u64, shape: &Shape, source: Source, blows: &[(u64, Blow)]) -> Outcome {
-    match Play::new(seed, shape, source, blows) {
+pub(super) fn play(seed: u64, shape: &Shape, source: Source, blows: &[(u64, Blow)], lies: Vec<Lie>) -> Outcome {
+    match Play::new(seed, shape, source, blows, lies) {
         Ok(mut play) => {
             // What a panic leaves behind is only looked at.
             match catch_unwind(AssertUnwindSafe(|| play.run())) {
@@ -101,12 +103,19 @@ struct Play<'a> {
 }
 
 impl<'a> Play<'a> {
-    fn new(seed: u64, shape: &'a Shape, source: Source, blows: &[(u64, Blow)]) -> Result<Self, crate::id::NameError> {
+    fn new(
+        seed: u64,
+        shape: &'a Shape,
+        source: Source,
+        blows: &[(u64, Blow)],
+        lies: Vec<Lie>,
+    ) -> Result<Self, crate::id::NameError> {
         let cast = shape.cast()?;
         let silent: BTreeSet<Name> =
             shape.silent.iter().filter_map(|i| cast.patients.get(usize::from(*i)).cloned()).collect();
-        let oracle = Rc::new(RefCell::new(Oracle::new(shape, &cast)));
-        let mut weather = Weather::new(source, silent, Network::START);
+        let liars = lies.iter().map(|lie| lie.liar(&cast).clone()).collect();
+        let oracle = Rc::new(RefCell::new(Oracle::new(shape, &cast, liars)));
+        let mut weather = Weather::new(source, silent, Network::START, Liars::new(lies, &cast, shape));
         shape.silent.iter().for_each(|_| weather.counts.add("silent patient"));
         let weather = Rc::new(RefCell::new(weather));
         let mut net = Network::new(seed);
@@ -328,6 +337,14 @@ impl<'a> Play<'a> {
             Blow::Deaf { who, millis } => self.cut("deaf", blow, who, (true, false), *millis),
             Blow::Mute { who, millis } => self.cut("mute", blow, who, (false, true), *millis),
             Blow::Partition { who, millis } => self.cut("partition", blow, who, (true, true), *millis),
+            Blow::SlowJobs { who, millis } => {
+                self.record("slow jobs", blow);
+                self.net.slow(who, *millis);
+            }
+            Blow::SameDraws { who } => {
+                self.record("same draws", blow);
+                self.net.repeat_draws(who);
+            }
             Blow::BoardLost { writes } => {
                 self.record("board lost", blow);
                 self.net.lose_last((*writes).into());
@@ -376,13 +393,14 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// A party starts again and follows the board from the first message that it had not stored: from the first of all.
+    /// A party starts again and goes on with what it had not acknowledged; with another store than it had it follows the
+    /// board from the first message of all.
     fn revive(&mut self, back: &Back) {
         self.net.revive(&back.who);
         if back.anew {
             self.offer(&back.who, &[1, 2], 0);
+            self.net.redeliver(&back.who);
         }
-        self.net.redeliver(&back.who);
     }
 
     /// The broker is back: everybody who runs notices, and follows it from its first message.
@@ -404,6 +422,7 @@ impl<'a> Play<'a> {
         for who in &everybody {
             // It would still die of a blow that has not fallen.
             self.net.kill_while_sending(who, usize::MAX);
+            self.net.slow(who, 0);
         }
         self.reconnect_all();
         self.pass_until(u64::from(3 * ROUND_SECONDS) * 1000, |_| false);
@@ -413,7 +432,7 @@ impl<'a> Play<'a> {
     fn converge(&mut self) -> Result<(), PlanError> {
         for (session, snapshot) in self.sessions.clone().into_iter().zip(3..) {
             let lives = self.ask_in_calm(session, snapshot, 2)?;
-            let whole = self.oracle.borrow().all_remember() && self.shape.silent.is_empty();
+            let whole = self.oracle.borrow().all_are_honest() && self.shape.silent.is_empty();
             if lives == Some(false) && whole {
                 self.fail("recovery", format!("session {} gives no answer after the faults stopped", session.short()));
             }
@@ -461,7 +480,7 @@ impl<'a> Play<'a> {
         self.pass_until(u64::from(early::PATIENCE_SECONDS) * 1000, |_| false);
         self.cast.everybody().for_each(|who| self.net.reconnect(who));
         self.look_at_stores();
-        let whole = self.oracle.borrow().all_remember();
+        let whole = self.oracle.borrow().all_are_honest();
         for who in self.cast.everybody().filter(|_| whole) {
             let kept = self.net.store(who).into_iter().flat_map(|store| store.keys());
             let kept: Vec<&String> =

@@ -7,7 +7,6 @@ use crate::decimal::Scale;
 use crate::error::PlanError;
 use crate::id::{Name, NameError, Snapshot, Time};
 use crate::plan::{Ask, Audit, Plan, Settings};
-use crate::sharing::Sharing;
 use crate::task::{Column, Policy, Question, Record, Schema};
 
 /// How long joins stay open, in seconds.
@@ -82,9 +81,14 @@ impl Shape {
         shape
     }
 
+    /// How many Confirms open a cohort: reckoned here once more, as whoever judges must not take it from who is judged.
+    pub(super) fn quorum(&self) -> u8 {
+        (self.committee + self.threshold) / 2 + 1
+    }
+
     /// As many as may be missing: no more than may drop of the committee, and k others must be left.
     fn draw_silent(&self, dice: &mut Dice) -> Vec<u8> {
-        let may_drop = Sharing::new(self.committee, self.threshold).map_or(0, Sharing::may_drop);
+        let may_drop = self.committee.saturating_sub(self.quorum());
         let spare = self.patients - self.min_cohort;
         if !dice.percent(25) || spare == 0 {
             return Vec::new();
@@ -150,10 +154,14 @@ impl Shape {
         Policy::open("ward", 2)
     }
 
-    /// What patient `i` holds in one version of its values: 16^i in every second coordinate, 0 in the others.
+    /// Coordinate `j` of what patient `i` holds in one version of its values: 16^i in every second one, 0 in the others.
+    pub(super) fn value(&self, i: u8, version: u8, j: u32) -> i64 {
+        if j % 2 == u32::from(version) { 1 << (DIGIT_BITS * u32::from(i)) } else { 0 }
+    }
+
+    /// What patient `i` holds in one version of its values.
     pub(super) fn record(&self, i: u8, version: u8) -> Option<Record> {
-        let value = |j: u32| if j % 2 == u32::from(version) { 1 << (DIGIT_BITS * u32::from(i)) } else { 0 };
-        let values = (0..self.dimension * 2).map(value).collect();
+        let values = (0..self.dimension * 2).map(|j| self.value(i, version, j)).collect();
         Record::new([("value".to_string(), values)].into(), &self.schema()).ok()
     }
 }
@@ -181,6 +189,12 @@ impl Cast {
     /// Everybody.
     pub(super) fn everybody(&self) -> impl Iterator<Item = &Name> {
         std::iter::once(&self.hospital).chain(&self.servers).chain(&self.patients)
+    }
+
+    /// The server that makes the Roster and fixes the cohort.
+    pub(super) fn first_server(&self) -> &Name {
+        // A study without servers is none: what is said of its first is said of nobody.
+        self.servers.first().unwrap_or(&self.hospital)
     }
 
     /// The number of the patient with this name.

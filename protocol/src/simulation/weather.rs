@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::dice::Dice;
-use super::fault::{Counts, Fate, Fault, Which};
+use super::fault::{Counts, Fate, Fault, Part, Which};
+use super::forge::{Liars, alter, forge, readdress};
 use crate::id::{Kind, Name, RoundNo, Time};
 use crate::kdf;
 use crate::memory::Delivery;
@@ -26,6 +27,9 @@ pub(super) struct Rates {
     delay: u64,
     early: u64,
     late: u64,
+    altered: u64,
+    readdressed: u64,
+    forged: u64,
 }
 
 impl Rates {
@@ -39,25 +43,36 @@ impl Rates {
             delay: rate(50, 200),
             early: rate(50, 200),
             late: rate(40, 40),
+            altered: rate(15, 40),
+            readdressed: rate(25, 100),
+            forged: rate(25, 100),
         }
     }
 
     fn fate(&self, dice: &mut Dice, kind: Kind) -> Option<Fate> {
         let early = if is_continued(kind) { self.early } else { 0 };
-        let rates = [self.drop, self.repeat, self.reorder, self.delay, early, self.late];
+        let relay = [self.altered, self.readdressed, self.forged];
+        let rates = [self.drop, self.repeat, self.reorder, self.delay, early, self.late].into_iter().chain(relay);
         let mut left = dice.below(1000);
-        let falls = |rate: &u64| {
-            let falls = left < *rate;
-            left = left.saturating_sub(*rate);
+        let falls = |rate: u64| {
+            let falls = left < rate;
+            left = left.saturating_sub(rate);
             falls
         };
-        match rates.iter().position(falls)? {
+        let mut rates = rates;
+        match rates.position(falls)? {
             0 => Some(Fate::Drop),
             1 => Some(Fate::Repeat(dice.below(3_000))),
             2 => Some(Fate::Reorder(dice.within(1, 20))),
             3 => Some(Fate::Delay(dice.within(20, 5_000))),
             4 => Some(Fate::Early(dice.within(50, 2_000))),
-            _ => Some(Fate::Late(dice.within(20_000, 120_000))),
+            5 => Some(Fate::Late(dice.within(20_000, 120_000))),
+            6 => Some(Fate::Alter(dice.below(u64::from(u16::MAX)) as u16)),
+            7 => {
+                let parts = [Part::Session, Part::Round, Part::From, Part::To, Part::Kind];
+                dice.one_of(&parts).map(|part| Fate::Readdress(*part))
+            }
+            _ => Some(Fate::Forge),
         }
     }
 }
@@ -83,6 +98,7 @@ pub(super) struct Weather {
     seen: BTreeMap<(RoundNo, Kind, Name, Name), u32>,
     cuts: Vec<Cut>,
     silent: BTreeSet<Name>,
+    liars: Liars,
     /// Now, by the study's clock; kept by who advances it.
     pub(super) now: Time,
     /// From now on nothing goes wrong any more.
@@ -93,9 +109,9 @@ pub(super) struct Weather {
 }
 
 impl Weather {
-    pub(super) fn new(source: Source, silent: BTreeSet<Name>, now: Time) -> Self {
+    pub(super) fn new(source: Source, silent: BTreeSet<Name>, now: Time, liars: Liars) -> Self {
         let (seen, cuts) = (BTreeMap::new(), Vec::new());
-        Self { source, seen, cuts, silent, now, calm: false, fired: Vec::new(), counts: Counts::default() }
+        Self { source, seen, cuts, silent, liars, now, calm: false, fired: Vec::new(), counts: Counts::default() }
     }
 
     /// Cuts a party off for some time.
@@ -112,6 +128,22 @@ impl Weather {
         if self.calm {
             return vec![delivery];
         }
+        let (told, lie) = self.liars.tell(delivery);
+        if let Some(lie) = lie {
+            self.counts.add(lie.name());
+            let lie = Fault::Lie(lie);
+            if !self.fired.contains(&lie) {
+                self.fired.push(lie);
+            }
+        }
+        told.into_iter().flat_map(|delivery| self.carry(delivery)).collect()
+    }
+
+    /// What becomes on its way of what was said.
+    fn carry(&mut self, delivery: Delivery) -> Vec<Delivery> {
+        if delivery.delay > 0 {
+            return vec![delivery];
+        }
         if let Some(wait) = self.wait(&delivery) {
             return vec![Delivery { delay: wait, ..delivery }];
         }
@@ -121,6 +153,15 @@ impl Weather {
             Some(Fate::Repeat(delay)) => {
                 let again = Delivery { delay: delay + 1, ..delivery.clone() };
                 vec![delivery, again]
+            }
+            Some(Fate::Alter(at)) => vec![alter(delivery, at)],
+            Some(Fate::Readdress(part)) => {
+                let other = self.liars.another(&delivery.address.from);
+                other.map(|other| readdress(&delivery, part, other)).into_iter().chain([delivery]).collect()
+            }
+            Some(Fate::Forge) => {
+                let other = self.liars.another(&delivery.address.from);
+                other.and_then(|other| forge(&delivery, &other)).into_iter().chain([delivery]).collect()
             }
             Some(Fate::Reorder(delay) | Fate::Delay(delay) | Fate::Early(delay) | Fate::Late(delay)) => {
                 vec![Delivery { delay, ..delivery }]

@@ -1,0 +1,154 @@
+//! Lies: what a party says instead of the truth or beside it, signed with its own key.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::dice::Dice;
+use super::shape::{Cast, Shape};
+use crate::id::Name;
+
+/// What a party says that is not so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lie {
+    /// The first server shows these another Cohort.
+    Cohort {
+        /// To whom.
+        shown: BTreeSet<Name>,
+        /// Which.
+        how: CohortLie,
+        /// So many milliseconds after the true one; instead of it where there are none.
+        after: Option<u64>,
+    },
+    /// A server sends another sum than that of the vectors.
+    MaskedSum {
+        /// Who.
+        who: Name,
+    },
+    /// The first server shows these another list of who joined.
+    List {
+        /// To whom.
+        shown: BTreeSet<Name>,
+        /// Which.
+        how: ListLie,
+    },
+    /// The hospital sends these another Open.
+    Open {
+        /// To whom.
+        shown: BTreeSet<Name>,
+        /// Which.
+        how: OpenLie,
+    },
+    /// A patient sends these another box, which does not open, in a Share that names it.
+    Box {
+        /// Who.
+        who: Name,
+        /// To whom.
+        shown: BTreeSet<Name>,
+    },
+    /// A member sends a mask sum that does not open.
+    MaskSum {
+        /// Who.
+        who: Name,
+    },
+}
+
+/// Another Cohort than the true one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CohortLie {
+    /// Of one patient less.
+    Fewer,
+    /// Of fewer than k.
+    TooSmall,
+    /// Of one patient more, who did not share.
+    Stranger,
+    /// Of the same patients, with other Shares.
+    OtherShares,
+}
+
+/// Another list of who joined than the true one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ListLie {
+    /// Without its last.
+    Omitted,
+    /// Its last but one stands for its last too.
+    Repeated,
+    /// Its first two have changed places.
+    Swapped,
+}
+
+/// Another Open than the true one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OpenLie {
+    /// Asks for each block twice.
+    Twice,
+    /// Asks everybody for all blocks.
+    All,
+    /// Asks for no block.
+    Nothing,
+    /// With a Confirm less than the quorum.
+    TooFew,
+    /// With one Confirm as often as the quorum has members.
+    Repeated,
+}
+
+impl Lie {
+    /// Who says it.
+    pub(super) fn liar<'a>(&'a self, cast: &'a Cast) -> &'a Name {
+        match self {
+            Lie::Cohort { .. } | Lie::List { .. } => cast.first_server(),
+            Lie::Open { .. } => &cast.hospital,
+            Lie::MaskedSum { who } | Lie::Box { who, .. } | Lie::MaskSum { who } => who,
+        }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Lie::Cohort { .. } => "another cohort",
+            Lie::MaskedSum { .. } => "another masked sum",
+            Lie::List { .. } => "another list",
+            Lie::Open { .. } => "another open",
+            Lie::Box { .. } => "another box",
+            Lie::MaskSum { .. } => "another mask sum",
+        }
+    }
+}
+
+/// The lies of a run, one or two in four of ten; `takes` says whether a patient may still be corrupt.
+pub(super) fn draw(
+    shape: &Shape,
+    cast: &Cast,
+    dice: &mut Dice,
+    mut takes: impl FnMut(&Name) -> bool,
+) -> impl Iterator<Item = Lie> {
+    let count = if dice.percent(40) { dice.within(1, 2) } else { 0 };
+    let lies: Vec<Lie> = (0..count).filter_map(|_| draw_one(shape, cast, dice, &mut takes)).collect();
+    lies.into_iter()
+}
+
+fn draw_one(shape: &Shape, cast: &Cast, dice: &mut Dice, takes: &mut impl FnMut(&Name) -> bool) -> Option<Lie> {
+    let everybody: Vec<Name> = cast.everybody().cloned().collect();
+    let share = *dice.one_of(&[30, 60, 100])?;
+    let shown: BTreeSet<Name> = everybody.iter().filter(|_| dice.percent(share)).cloned().collect();
+    let marked = cast.patients.get(..usize::from(shape.marked)).unwrap_or_default();
+    Some(match dice.below(12) {
+        0..=3 => {
+            let hows =
+                [CohortLie::Fewer, CohortLie::Fewer, CohortLie::TooSmall, CohortLie::Stranger, CohortLie::OtherShares];
+            let after = *dice.one_of(&[None, None, Some(1), Some(3_000), Some(20_000)])?;
+            Lie::Cohort { shown, how: *dice.one_of(&hows)?, after }
+        }
+        4 => Lie::MaskedSum { who: dice.one_of(&cast.servers)?.clone() },
+        5 => Lie::List { shown, how: *dice.one_of(&[ListLie::Omitted, ListLie::Repeated, ListLie::Swapped])? },
+        6 | 7 => {
+            let hows = [OpenLie::Twice, OpenLie::All, OpenLie::Nothing, OpenLie::TooFew, OpenLie::Repeated];
+            Lie::Open { shown, how: *dice.one_of(&hows)? }
+        }
+        8 | 9 => Lie::Box { who: dice.one_of(&cast.patients).filter(|who| takes(who))?.clone(), shown },
+        _ => Lie::MaskSum { who: dice.one_of(marked).filter(|who| takes(who))?.clone() },
+    })
+}
