@@ -267,7 +267,7 @@ pub enum PlanError {
     NoBound,
     /// A vector that is empty or too long.
     #[error(
-        "a vector of {0} coordinates cannot be shared: ask for at least one column, and at most 2^33 bytes of lanes"
+        "a vector of {0} coordinates cannot be shared: ask for at least one column, and at most 2^33 bytes of lanes in 15000 chunks"
     )]
     Dimension(u64),
     /// A round or join time of zero, or of more than a day.
