@@ -76,3 +76,11 @@ chaos *args:
 mutants *args:
     -cargo mutants "$@"
     cargo run --quiet --package protocol --example mutants
+
+# It takes nightly Rust and `cargo install cargo-fuzz`. Targets: frame, part, handle, restore, text, certificate. Tables and
+# profiles are mutated by their own tests: `WARD_MUTATIONS=1000000 cargo test -p agents --lib fuzz`.
+# look for inputs that panic, for hours: `just fuzz certificate`
+fuzz target="part" *args:
+    mkdir -p protocol/fuzz/corpus/{{ target }}
+    shift && cargo +nightly fuzz run --fuzz-dir protocol/fuzz {{ target }} protocol/fuzz/corpus/{{ target }} \
+        {{ if target == "certificate" { "certs" } else { "protocol" } }}/tests/corpus/{{ target }} "$@"

@@ -26,6 +26,8 @@ mod exit;
 mod faults;
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod fuzz;
 mod home;
 mod input;
 mod labels;

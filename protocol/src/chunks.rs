@@ -8,6 +8,9 @@ pub const CHUNK_BYTES: usize = 512 * 1024;
 /// The most bytes in a vector's lanes, 2^33: what one keystream is used for.
 pub const VECTOR_BYTES: u64 = 1 << 33;
 
+/// The most chunks of a vector: whoever sends it names each by its digest, in one signed part with all that it says beside.
+pub const MOST_CHUNKS: u64 = 15_000;
+
 /// A vector of d coordinates over a ring, cut into chunks.
 ///
 /// A chunk is the largest multiple of 16 coordinates whose words fit 512 KiB; the last one is what
@@ -24,7 +27,7 @@ pub enum ChunkError {
     /// No coordinates.
     #[error("a vector of no coordinates: ask for at least one")]
     Empty,
-    /// Lanes of more than 2^33 bytes.
+    /// Lanes of more than 2^33 bytes, or more chunks than a message can name.
     #[error("{dimension} coordinates are too many: at {bits} bits a vector may have {most}; ask in several rounds")]
     TooLong {
         /// The length asked for.
@@ -37,9 +40,10 @@ pub enum ChunkError {
 }
 
 impl Chunks {
-    /// The chunks of a vector of `d` coordinates, 1 to 2^33 bytes of lanes.
+    /// The chunks of a vector of `d` coordinates: 1 to 2^33 bytes of lanes, in at most [`MOST_CHUNKS`].
     pub fn new(ring: Ring, d: u64) -> Result<Self, ChunkError> {
-        let most = VECTOR_BYTES / ring.lane_bytes() as u64;
+        let named = MOST_CHUNKS * Self { ring, dimension: 0 }.full() as u64;
+        let most = named.min(VECTOR_BYTES / ring.lane_bytes() as u64);
         match d {
             0 => Err(ChunkError::Empty),
             d if d > most => Err(ChunkError::TooLong { dimension: d, bits: ring.bits(), most }),
@@ -64,7 +68,7 @@ impl Chunks {
 
     /// How many chunks there are, at least one.
     pub fn count(&self) -> u32 {
-        // At most 2^32 lanes of 2 bytes, in chunks of 2^18: this always fits.
+        // At most `MOST_CHUNKS`: this always fits.
         self.dimension.div_ceil(self.full() as u64) as u32
     }
 
@@ -89,8 +93,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use proptest::prelude::*;
+    use serde_bytes::ByteBuf;
 
     use super::*;
+    use crate::id::{Digest, Place};
+    use crate::message::{Share, ShareCore};
+    use crate::sharing::{MOST_BLOCKS, MOST_MEMBERS};
+    use crate::wire::{self, MAX_M};
 
     #[test]
     fn a_full_chunk_is_the_largest_that_fits() {
@@ -102,11 +111,33 @@ mod tests {
     fn limits() {
         let ring = Ring::new(16).unwrap();
         assert_eq!(Chunks::new(ring, 0), Err(ChunkError::Empty));
-        let longest = Chunks::new(ring, 1 << 32).unwrap();
-        assert_eq!((longest.count(), longest.len(16_383), longest.len(16_384)), (16_384, 262_144, 0));
+        let most = 15_000 << 18;
+        let longest = Chunks::new(ring, most).unwrap();
+        assert_eq!((longest.count(), longest.len(14_999), longest.len(15_000)), (15_000, 262_144, 0));
         assert_eq!(longest.len(u32::MAX), 0);
-        assert!(matches!(Chunks::new(ring, (1 << 32) + 1), Err(ChunkError::TooLong { most: 0x1_0000_0000, .. })));
+        assert_eq!(Chunks::new(ring, most + 1), Err(ChunkError::TooLong { dimension: most + 1, bits: 16, most }));
+        assert!(Chunks::new(Ring::new(40).unwrap(), 1 << 30).is_ok());
         assert!(Chunks::new(Ring::new(40).unwrap(), (1 << 30) + 1).is_err());
+    }
+
+    /// Whoever has the longest vector can still say so: digests of all chunks, with the most blocks and the largest
+    /// committee, in one signed part.
+    #[test]
+    fn the_digests_of_the_longest_vector_fit_a_message() {
+        let digest = Digest([1; 32]);
+        let core = ShareCore {
+            place: Place(u32::MAX),
+            chunks: vec![digest; MOST_CHUNKS as usize],
+            commitments: vec![digest; MOST_BLOCKS],
+        };
+        let share = Share { core: ByteBuf::from(wire::encode(&core)), boxes: vec![digest; MOST_MEMBERS] };
+        assert!(wire::encode(&share).len() + 1024 < MAX_M);
+        assert!(Ring::all().all(|ring| Chunks::new(ring, u64::MAX).is_err()));
+        let longest = |ring| match Chunks::new(ring, u64::MAX) {
+            Err(ChunkError::TooLong { most, .. }) => Chunks::new(ring, most).unwrap().count(),
+            other => panic!("{other:?}"),
+        };
+        assert!(Ring::all().all(|ring| u64::from(longest(ring)) <= MOST_CHUNKS));
     }
 
     proptest! {

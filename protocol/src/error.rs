@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::form;
 use crate::id::{Kind, Name, RoundNo};
+use crate::plan::MOST_SERVERS;
+use crate::sharing::MOST_MEMBERS;
 
 /// A message that no honest party would have sent so. It is dropped and the round goes on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +72,7 @@ pub enum AbortReason {
     )]
     ServersMissing {
         /// Which.
+        #[serde(deserialize_with = "form::list_of::<_, _, { MOST_SERVERS + MOST_MEMBERS }>")]
         missing: Vec<Name>,
     },
     /// Too few patients shared for a cohort.
@@ -96,6 +100,7 @@ pub enum AbortReason {
         /// q.
         quorum: u32,
         /// Who did not confirm.
+        #[serde(deserialize_with = "form::list_of::<_, _, { MOST_SERVERS + MOST_MEMBERS }>")]
         missing: Vec<Name>,
     },
     /// Members refused the cohort under a rule.
@@ -111,6 +116,7 @@ pub enum AbortReason {
     #[error("the cohort was confirmed, and these sums did not come in time: {}", list(missing))]
     SumsMissing {
         /// Whose sums are missing.
+        #[serde(deserialize_with = "form::list_of::<_, _, { MOST_SERVERS + MOST_MEMBERS }>")]
         missing: Vec<Name>,
     },
     /// The sum is larger than |U| * bound: somebody added wrongly.
@@ -138,6 +144,7 @@ pub enum AbortReason {
         /// Which block.
         block: u16,
         /// Who sent sums of it.
+        #[serde(deserialize_with = "form::list_of::<_, _, MOST_MEMBERS>")]
         holders: Vec<Name>,
     },
     /// The sums came, and their checks took longer than the round.
@@ -148,6 +155,7 @@ pub enum AbortReason {
     )]
     Unchecked {
         /// Who did not answer.
+        #[serde(deserialize_with = "form::list_of::<_, _, { MOST_SERVERS + MOST_MEMBERS }>")]
         missing: Vec<Name>,
     },
     /// The hospital was stopped.
@@ -232,6 +240,16 @@ pub enum PlanError {
         /// The most there can be.
         most: usize,
     },
+    /// More candidates for the committee than an Announce may name.
+    #[error(
+        "{candidates} candidates for the committee are named: name at most {most}, or nobody for every marked patient"
+    )]
+    Candidates {
+        /// How many are named.
+        candidates: usize,
+        /// The most there can be.
+        most: usize,
+    },
     /// k below 2: a sum over one patient is that patient's value.
     #[error("--min-cohort {0} would open the value of a single patient: use 2 or more")]
     CohortOfOne(u32),
@@ -257,8 +275,10 @@ pub enum PlanError {
     },
     /// Columns that cannot be asked for together.
     #[error(
-        "a question takes 1 to {} different columns, each with a name, of {} KiB together at the most: name each once",
+        "a question takes 1 to {} different columns, each with a name of 1 to {} bytes, of {} KiB together at the most: \
+         name each once",
         crate::task::MAX_COLUMNS,
+        crate::form::MAX_TEXT,
         crate::task::MAX_COLUMN_NAMES >> 10
     )]
     Columns,
@@ -267,7 +287,7 @@ pub enum PlanError {
     NoBound,
     /// A vector that is empty or too long.
     #[error(
-        "a vector of {0} coordinates cannot be shared: ask for at least one column, and at most 2^33 bytes of lanes"
+        "a vector of {0} coordinates cannot be shared: ask for at least one column, and at most 2^33 bytes of lanes in 15000 chunks"
     )]
     Dimension(u64),
     /// A round or join time of zero, or of more than a day.

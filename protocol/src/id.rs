@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::form;
+
 /// A party's name: 1 to 32 of `a-z`, `0-9` and `-`, and not the reserved word `all`.
 ///
 /// ```
@@ -545,9 +547,9 @@ pub struct Identity {
     pub certificate: Digest,
 }
 
-/// A certificate chain as it travels: DER, the holder's own certificate first.
+/// A certificate chain as it travels: DER, the holder's own certificate first, four at most.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Chain(pub Vec<serde_bytes::ByteBuf>);
+pub struct Chain(#[serde(deserialize_with = "form::list_of::<_, _, 4>")] pub Vec<serde_bytes::ByteBuf>);
 
 /// Turns a certificate chain into an [`Identity`], or says why it cannot be trusted.
 ///

@@ -1,15 +1,17 @@
 //! The body of every message, in the order of the table in PROTOCOL.md.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_bytes::ByteBuf;
 use vectors::Ring;
 
 use crate::decimal::Scale;
+use crate::form;
 use crate::id::{Chain, Digest, MessageName, Name, Place, RoundNo, SessionId, Snapshot};
 use crate::kdf;
 use crate::places::Places;
+use crate::plan::{MOST_CANDIDATES, MOST_SERVERS};
 use crate::seal::SealKey;
-use crate::sharing::Sharing;
+use crate::sharing::{MOST_BLOCKS, MOST_MEMBERS, Sharing};
 use crate::task::Question;
 use crate::wire::{self, Signed};
 
@@ -29,8 +31,10 @@ pub struct Announce {
     /// How many patients the hospital hopes for: joins close when so many are in.
     pub expect: u32,
     /// Who may sit on the committee; nobody named means every marked patient.
+    #[serde(deserialize_with = "form::list_of::<_, _, MOST_CANDIDATES>")]
     pub candidates: Vec<Name>,
     /// The servers, in the order of their parts.
+    #[serde(deserialize_with = "form::list_of::<_, _, MOST_SERVERS>")]
     pub servers: Vec<Name>,
     /// Whether questions carry a payload: then every patient joins with a seal key.
     pub payloads: bool,
@@ -63,8 +67,10 @@ pub struct Roster {
     /// How many joined.
     pub count: u32,
     /// The committee's Joins, sorted by name: their order is that of the seats.
+    #[serde(deserialize_with = "form::list_of::<_, _, MOST_MEMBERS>")]
     pub committee: Vec<Signed>,
     /// The servers' certificate chains, in the order of Announce.
+    #[serde(deserialize_with = "form::list_of::<_, _, MOST_SERVERS>")]
     pub servers: Vec<Chain>,
 }
 
@@ -82,6 +88,10 @@ pub struct List {
     pub joins: Digest,
 }
 
+/// What is attached to a List: some of the Joins, by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joins(#[serde(deserialize_with = "form::list")] pub Vec<Signed>);
+
 /// first server -> patient: where the patient stands in the Roster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -89,6 +99,7 @@ pub struct PlaceProof {
     /// The patient's place.
     pub place: Place,
     /// The Merkle path of its Join.
+    #[serde(deserialize_with = "form::list")]
     pub path: Vec<Digest>,
 }
 
@@ -115,6 +126,7 @@ pub struct PayloadKey {
 #[serde(deny_unknown_fields)]
 pub struct PayloadHeader {
     /// The digests of its sealed chunks.
+    #[serde(deserialize_with = "form::list")]
     pub chunks: Vec<Digest>,
     /// A commitment to the round's payload key: one ciphertext may open under two keys, one commitment does not.
     pub key: Digest,
@@ -151,8 +163,10 @@ pub struct ShareCore {
     /// The patient's place.
     pub place: Place,
     /// The digests of the chunks of its masked vector; all different.
+    #[serde(deserialize_with = "form::list")]
     pub chunks: Vec<Digest>,
     /// A commitment to the seed of each block.
+    #[serde(deserialize_with = "form::list")]
     pub commitments: Vec<Digest>,
 }
 
@@ -163,6 +177,7 @@ pub struct Share {
     /// The MessagePack of a [`ShareCore`].
     pub core: ByteBuf,
     /// The digest of each member's box, by seat.
+    #[serde(deserialize_with = "form::list")]
     pub boxes: Vec<Digest>,
 }
 
@@ -196,13 +211,21 @@ pub enum Decline {
 #[serde(deny_unknown_fields)]
 pub struct Held {
     /// Place and digest of the Share.
+    #[serde(deserialize_with = "form::list")]
     pub held: Vec<(Place, Digest)>,
     /// Whose box did not open or does not fit its commitments.
+    #[serde(deserialize_with = "form::list_of::<_, _, MOST_HELD>")]
     pub faults: Vec<Place>,
 }
 
 /// After so many patients a Held is written at once, whatever its batch waits for: it must fit a message.
 pub(crate) const MOST_HELD: usize = 4096;
+
+/// The most patients whose Decline a Refuse repeats, so that it fits a message.
+pub(crate) const MOST_DECLINED: usize = 8192;
+
+/// The most patients that a Refuse names as missing.
+pub(crate) const MOST_MISSING: usize = 64;
 
 /// first server -> members, servers, hospital: who is in the sum. Attached for the hospital: a [`CohortShares`]; where it
 /// takes several, the same `m` goes to it once with each.
@@ -222,6 +245,7 @@ pub struct CohortShares {
     /// Which piece, from 0; each but the last has [`CohortShares::MOST`] Shares.
     pub piece: u32,
     /// Digest and board name of each Share.
+    #[serde(deserialize_with = "form::list")]
     pub shares: Vec<(Digest, MessageName)>,
 }
 
@@ -252,6 +276,7 @@ pub enum Refuse {
     /// The first server: other servers did not join until joins closed. Attached: its certificate chain, as above.
     ServersMissing {
         /// Which.
+        #[serde(deserialize_with = "form::list_of::<_, _, MOST_SERVERS>")]
         missing: Vec<Name>,
     },
     /// The server: too few shared, or not all of the cohort that is asked again.
@@ -261,8 +286,10 @@ pub enum Refuse {
         /// How many it takes.
         needed: u32,
         /// Who declined, and why.
+        #[serde(deserialize_with = "form::list_of::<_, _, MOST_DECLINED>")]
         declined: Vec<(Place, Decline)>,
         /// Who neither shared nor declined; the first of them where they are many.
+        #[serde(deserialize_with = "form::list_of::<_, _, MOST_MISSING>")]
         missing: Vec<Place>,
         /// The seats of members that reported nothing.
         silent: Vec<u8>,
@@ -290,9 +317,20 @@ pub enum Refuse {
 #[serde(deny_unknown_fields)]
 pub struct Open {
     /// q Confirms or more.
+    #[serde(deserialize_with = "form::list_of::<_, _, MOST_MEMBERS>")]
     pub confirms: Vec<Signed>,
     /// Seat and the blocks whose mask sum it sends.
+    #[serde(deserialize_with = "senders")]
     pub senders: Vec<(u8, Vec<u16>)>,
+}
+
+/// The senders of an Open: as many as there are seats, and none with more blocks than there are.
+fn senders<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(u8, Vec<u16>)>, D::Error> {
+    #[derive(Deserialize)]
+    struct Sender(u8, #[serde(deserialize_with = "form::list_of::<_, _, MOST_BLOCKS>")] Vec<u16>);
+
+    let senders = form::list_of::<Sender, D, MOST_MEMBERS>(from)?;
+    Ok(senders.into_iter().map(|Sender(seat, blocks)| (seat, blocks)).collect())
 }
 
 /// server -> hospital: its part of the sum of the masked vectors. Attached: a sum of one chunk; of a longer vector a
@@ -301,6 +339,7 @@ pub struct Open {
 #[serde(deny_unknown_fields)]
 pub struct MaskedSum {
     /// The digests of its chunks.
+    #[serde(deserialize_with = "form::list")]
     pub chunks: Vec<Digest>,
 }
 
@@ -312,6 +351,7 @@ pub struct ChunkNames {
     /// Which piece, from 0; each but the last has [`ChunkNames::MOST`] names.
     pub piece: u32,
     /// Under which name of the board each chunk stands.
+    #[serde(deserialize_with = "form::list")]
     pub names: Vec<MessageName>,
 }
 
@@ -328,7 +368,17 @@ pub struct MaskSum {
     /// The HPKE encapsulation.
     pub encapsulation: ByteBuf,
     /// The digests of the sealed pieces.
+    #[serde(deserialize_with = "form::list")]
     pub pieces: Vec<Digest>,
+}
+
+/// What is attached to a MaskSum or a CheckSum: the first of its sealed pieces, as many as fit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SumPieces(#[serde(deserialize_with = "form::list_of::<_, _, { SumPieces::MOST }>")] pub Vec<ByteBuf>);
+
+impl SumPieces {
+    /// The most pieces that are attached: the list of blocks, and a sum of less than a chunk for each.
+    pub const MOST: usize = 1 + MOST_BLOCKS;
 }
 
 /// hospital -> member: vouch for the sums of these blocks' masks over these chunks of the vector. It continues an Open.
@@ -336,8 +386,10 @@ pub struct MaskSum {
 #[serde(deny_unknown_fields)]
 pub struct Check {
     /// Whose masks, ascending.
+    #[serde(deserialize_with = "form::list_of::<_, _, MOST_BLOCKS>")]
     pub blocks: Vec<u16>,
     /// Over which chunks, ascending.
+    #[serde(deserialize_with = "form::list_of::<_, _, { Check::MOST }>")]
     pub chunks: Vec<u32>,
 }
 
@@ -358,6 +410,7 @@ pub struct CheckSum {
     /// The HPKE encapsulation.
     pub encapsulation: ByteBuf,
     /// The digests of the sealed pieces.
+    #[serde(deserialize_with = "form::list")]
     pub pieces: Vec<Digest>,
 }
 
@@ -370,6 +423,7 @@ pub struct Receipt {
     /// The Cohort's `m`.
     pub cohort: Signed,
     /// q Confirms of it.
+    #[serde(deserialize_with = "form::list_of::<_, _, MOST_MEMBERS>")]
     pub confirms: Vec<Signed>,
     /// Whether the session ends with this.
     pub last: bool,

@@ -19,6 +19,9 @@ pub const MOST_PATIENTS: u32 = 1_000_000;
 /// The most servers of a session.
 pub const MOST_SERVERS: usize = 16;
 
+/// The most patients that an Announce may name as candidates for the committee.
+pub const MOST_CANDIDATES: usize = 1024;
+
 /// The rules of a session to open: they fit together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -84,6 +87,9 @@ impl Plan {
         let different: BTreeSet<&Name> = settings.servers.iter().collect();
         if !(1..=MOST_SERVERS).contains(&settings.servers.len()) || different.len() != settings.servers.len() {
             return Err(PlanError::Servers { servers: settings.servers.len(), most: MOST_SERVERS });
+        }
+        if settings.candidates.len() > MOST_CANDIDATES {
+            return Err(PlanError::Candidates { candidates: settings.candidates.len(), most: MOST_CANDIDATES });
         }
         check_seconds("join_seconds", settings.join_seconds)?;
         let Settings { study, candidates, servers, payloads, join_seconds, not_after, .. } = settings;

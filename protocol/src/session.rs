@@ -12,7 +12,7 @@ use crate::error::Wrong;
 use crate::id::{Dates, Digest, Identity, Kind, Name, Place, Role, RoundNo, SessionId, Snapshot, Time};
 use crate::kdf;
 use crate::merkle;
-use crate::message::{Announce, Begin, Cohort, Confirm, Join, List, Roster};
+use crate::message::{Announce, Begin, Cohort, Confirm, Join, Joins, List, Roster};
 use crate::places::Places;
 use crate::plan::{MOST_PATIENTS, MOST_SERVERS};
 use crate::records::{Records, session_key};
@@ -434,7 +434,7 @@ impl Pieces {
         if wire::attachment_digest(&frame.attachment) != list.joins {
             return Err(Wrong::Unnamed.into());
         }
-        let signed: Vec<Signed> = wire::decode(&frame.attachment, "list of joins")?;
+        let Joins(signed) = wire::decode(&frame.attachment, "list of joins")?;
         let joined: Vec<Joined> =
             signed.iter().map(|one| Joined::read(&one.open()?, rules, me, dates)).collect::<Result<_, Stop>>()?;
         let others = self.pieces.iter().filter(|(piece, _)| **piece != list.piece);
@@ -471,7 +471,7 @@ fn piece_key(session: SessionId, number: u32) -> String {
 
 /// The list of who joined, as a store keeps it.
 pub(crate) fn read_list(stored: &[u8], rules: &Rules, me: &Me) -> Option<Vec<Joined>> {
-    let signed: Vec<Signed> = wire::decode(stored, "list of joins").ok()?;
+    let Joins(signed) = wire::decode(stored, "list of joins").ok()?;
     signed.iter().map(|one| Joined::read(&one.open().ok()?, rules, me, Dates::Checked).ok()).collect()
 }
 

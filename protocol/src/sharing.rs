@@ -2,6 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The most members of a committee.
+pub const MOST_MEMBERS: usize = 10;
+
+/// The most blocks that a committee can have: as many as there are sets of half of it.
+pub const MOST_BLOCKS: usize = 252;
+
 /// A committee's size c and the number t of its members that may collude; `2 <= c <= 10`, `1 <= t < c`.
 ///
 /// Everything else follows and is computed by every party: the quorum, the blocks, who may drop.
@@ -250,6 +256,7 @@ mod tests {
         for sharing in all() {
             let (c, t, q, blocks) = (sharing.committee(), sharing.threshold(), sharing.quorum(), sharing.blocks());
             assert!(q <= c && sharing.may_drop() == c - q);
+            assert!(usize::from(c) <= MOST_MEMBERS && blocks.len() <= MOST_BLOCKS);
             assert!(blocks.iter().all(|block| block.bits().count_ones() <= u32::from(sharing.block_size())));
             let colluders = subsets(c, t);
             assert!(colluders.iter().all(|set| blocks.iter().any(|block| lies_in(*set, *block))), "{sharing:?}");

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::decimal::Scale;
+use crate::form::{self, MAX_TEXT};
 use crate::id::{Digest, Name};
 use crate::kdf;
 
@@ -35,7 +36,7 @@ impl Column {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Question {
     /// The sum of each coordinate of these columns over the cohort.
-    Sum(Vec<Column>),
+    Sum(#[serde(deserialize_with = "form::list_of::<_, _, MAX_COLUMNS>")] Vec<Column>),
 }
 
 /// The most columns one question may name.
@@ -67,7 +68,7 @@ impl Question {
         (1..=MAX_COLUMNS).contains(&columns.len())
             && names.len() == columns.len()
             && names.iter().map(|name| name.len()).sum::<usize>() <= MAX_COLUMN_NAMES
-            && columns.iter().all(|column| column.width > 0 && !column.name.is_empty())
+            && columns.iter().all(|column| column.width > 0 && (1..=MAX_TEXT).contains(&column.name.len()))
     }
 
     /// A name for each coordinate of the answer.

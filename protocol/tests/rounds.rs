@@ -377,16 +377,17 @@ fn a_server_without_a_part_may_be_the_last_to_say_so() {
 fn columns_that_cannot_be_asked_for_are_refused_at_once() {
     let mut study = Build::new(5, 3, 1).parties();
     study.announce();
-    let long = vec![Column::scalar(&"x".repeat(MAX_COLUMN_NAMES + 1))];
+    let named = |count: usize| (0..count).map(|i| Column::scalar(&format!("{i:0MAX_TEXT$}"))).collect::<Vec<_>>();
+    let (long, together) = (vec![Column::scalar(&"x".repeat(MAX_TEXT + 1))], named(MAX_COLUMN_NAMES / MAX_TEXT + 1));
     let twice = vec![Column::scalar("value"), Column::scalar("value")];
     let nothing = vec![Column { name: "value".into(), width: 0 }];
-    for columns in [long, twice, nothing, vec![Column::scalar("")], vec![]] {
+    for columns in [long, together, twice, nothing, vec![Column::scalar("")], vec![]] {
         let ask = Ask { question: Question::Sum(columns), ..study.question() };
         assert_eq!(study.net.ask(study.session, ask), Err(PlanError::Columns));
     }
     let ask = Ask { scaled_bound: 0, ..study.question() };
     assert_eq!(study.net.ask(study.session, ask), Err(PlanError::NoBound));
-    let most = Ask { question: Question::Sum(vec![Column::scalar(&"x".repeat(MAX_COLUMN_NAMES))]), ..study.question() };
+    let most = Ask { question: Question::Sum(named(MAX_COLUMN_NAMES / MAX_TEXT)), ..study.question() };
     study.net.ask(study.session, most).unwrap();
     study.net.run();
     assert_eq!(study.net.count(Kind::Begin), 1);

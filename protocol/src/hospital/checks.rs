@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use serde_bytes::ByteBuf;
 
 use super::open::Open;
 use super::recount::{Lost, Recount};
@@ -17,7 +16,7 @@ use crate::error::{AbortReason, Fault, Wrong};
 use crate::id::{Digest, Kind, Name, To};
 use crate::job::{Job, Words};
 use crate::kdf;
-use crate::message::{Check, CheckSum};
+use crate::message::{Check, CheckSum, SumPieces};
 use crate::plan::Audit;
 use crate::session::{Asked, Lineup, Rules, sum_info};
 use crate::step::Event;
@@ -210,7 +209,7 @@ impl Open {
             return Err(Stop::Early);
         }
         let CheckSum { encapsulation, pieces } = frame.envelope.body()?;
-        let attached: Vec<ByteBuf> = wire::decode(&frame.attachment, "mask sum pieces")?;
+        let SumPieces(attached) = wire::decode(&frame.attachment, "mask sum pieces")?;
         let incoming = Incoming::of(encapsulation.into_vec(), pieces.clone());
         let Some(vouch) = round.vouch() else { return Err(Stop::Useless("nothing was asked to be vouched for")) };
         if !vouch.arrived(frame.envelope.after, seat, incoming) {

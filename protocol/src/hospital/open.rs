@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
 
 use super::HospitalDesk;
 use super::recount::Recount;
@@ -11,7 +10,7 @@ use super::sums::Incoming;
 use crate::desk::{Stop, rule};
 use crate::error::{AbortReason, Wrong};
 use crate::id::{Address, Digest, Kind, Name, RoundNo, SessionId, Snapshot};
-use crate::message::{MaskSum, MaskedSum, Refuse};
+use crate::message::{MaskSum, MaskedSum, Refuse, SumPieces};
 use crate::plan::Audit;
 use crate::records::session_key;
 use crate::session::{Fixed, Joined, Lineup, Past, Rules};
@@ -248,7 +247,7 @@ impl Open {
         if sum.pieces.len() != round.asked.chunks.count() as usize + 1 {
             return Err(rule("a MaskSum of another shape"));
         }
-        let attached: Vec<ByteBuf> = wire::decode(&frame.attachment, "mask sum pieces")?;
+        let SumPieces(attached) = wire::decode(&frame.attachment, "mask sum pieces")?;
         let incoming = Incoming::new(sum);
         let digests = incoming.digests();
         if !opening.sums.arrived(frame.envelope.after, seat, incoming) {

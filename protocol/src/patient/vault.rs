@@ -87,7 +87,8 @@ impl Vault {
         for (key, value) in store {
             if let Some(label) = key.strip_prefix("values/") {
                 let label = label.parse().map_err(|_| unreadable(key))?;
-                let stored = wire::decode::<(ByteArray<32>, Record)>(value, "values").map_err(|_| unreadable(key))?;
+                let stored =
+                    wire::decode_own::<(ByteArray<32>, Record)>(value, "values").map_err(|_| unreadable(key))?;
                 if stored.1.check(&self.schema).is_ok() {
                     self.offered.insert(label, Offered::new(stored.1, *stored.0));
                 }

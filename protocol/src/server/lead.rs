@@ -10,17 +10,11 @@ use crate::desk::{Pen, Stop};
 use crate::error::Wrong;
 use crate::id::{Digest, Kind, MessageName, Place, Time, To};
 use crate::merkle;
-use crate::message::{Cohort, CohortShares, Decline, Held, Refuse, cohort_leaf};
+use crate::message::{Cohort, CohortShares, Decline, Held, MOST_DECLINED, MOST_MISSING, Refuse, cohort_leaf};
 use crate::places::{Counted, Places};
 use crate::session::{Asked, Lineup, Past, Rules};
 use crate::step::Event;
 use crate::wire::{self, Frame, Signed};
-
-/// The most patients that a Refuse names as missing.
-const MOST_NAMED: usize = 64;
-
-/// The most patients whose Decline a Refuse repeats, so that it fits a message.
-const MOST_DECLINED: usize = 8192;
 
 /// What the first server knows of the others.
 #[derive(Debug)]
@@ -171,7 +165,8 @@ impl Lead {
     fn refuse(&self, shared: u32, needed: u32, late: bool, gather: &Gather) -> Verdict {
         let declined = self.declined.iter().map(|(place, decline)| (*place, *decline)).take(MOST_DECLINED).collect();
         let answered = |place: Place| gather.sharer(place).is_some() || self.declined.contains_key(&place);
-        let missing = self.allowed.places().iter().filter(|place| late && !answered(*place)).take(MOST_NAMED).collect();
+        let missing =
+            self.allowed.places().iter().filter(|place| late && !answered(*place)).take(MOST_MISSING).collect();
         let silent = self.members.silent().filter(|_| late && !gather.is_empty()).map(|seat| seat as u8).collect();
         Verdict::Refuse(Refuse::TooFewShared { shared, needed, declined, missing, silent })
     }

@@ -6,9 +6,11 @@
 #![allow(dead_code, unused_imports)]
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod corpus;
 mod dice;
 mod expired;
 mod forge;
+pub mod samples;
 mod secrets;
 mod study;
 
