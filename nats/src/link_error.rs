@@ -48,8 +48,11 @@ pub enum LinkError {
         /// Who knocked.
         name: Name,
     },
-    /// The party's own certificate has expired.
-    #[error("the certificate of {name} has expired: make a new one with `ward certs request` and `ward certs sign`")]
+    /// The party's own certificate has expired, or is not valid yet: TLS has one word for both.
+    #[error(
+        "the broker says that the certificate of {name} has expired or is not valid yet: compare the clocks of both machines, or \
+         make a new certificate with `ward certs request` and `ward certs sign`"
+    )]
     Expired {
         /// Whose.
         name: Name,

@@ -46,12 +46,16 @@ async fn wrong_certificates_are_refused_in_words() {
     let error = refusal(here, &home.credentials("broker")).await;
     assert!(matches!(error, LinkError::CertificateRefused { .. }), "{error:?}");
 
-    let error = refusal(here, &expired(&home)).await;
-    assert!(matches!(&error, LinkError::Expired { name } if name.as_str() == "alice"), "{error:?}");
+    for (start, end) in [(-30, -1), (30, 60)] {
+        let error = refusal(here, &valid(&home, start, end)).await;
+        assert!(matches!(&error, LinkError::Expired { name } if name.as_str() == "alice"), "{error:?}");
+        assert!(error.to_string().contains("has expired or is not valid yet: compare the clocks"), "{error}");
+    }
 }
 
-/// Alice's credentials with a certificate that ended yesterday, as her agent loaded them two days ago.
-fn expired(home: &Home) -> Credentials {
+/// Alice's credentials with a certificate that is valid from `start` to `end`, in minutes from now, as her agent loaded them
+/// meanwhile.
+fn valid(home: &Home, start: i32, end: i32) -> Credentials {
     let ca_key = rcgen::KeyPair::from_pem(&std::fs::read_to_string(home.of("ca").join("ca.key")).unwrap()).unwrap();
     let issuer = rcgen::Issuer::from_ca_cert_pem(home.ca.to_pem(), ca_key).unwrap();
     let key = rcgen::KeyPair::from_pem(&std::fs::read_to_string(home.of("alice").join("key.pem")).unwrap()).unwrap();
@@ -64,13 +68,13 @@ fn expired(home: &Home) -> Credentials {
     params.use_authority_key_identifier_extension = true;
     let minute = time::Duration::MINUTE;
     let now: OffsetDateTime = OffsetDateTime::now_utc();
-    (params.not_before, params.not_after) = (now - minute * 30, now - minute);
-    let dir = home.of("expired");
+    (params.not_before, params.not_after) = (now + minute * start, now + minute * end);
+    let dir = home.of(&format!("valid{start}"));
     std::fs::create_dir(&dir).unwrap();
     std::fs::copy(home.of("alice").join("ca.pem"), dir.join("ca.pem")).unwrap();
     std::fs::copy(home.of("alice").join("key.pem"), dir.join("key.pem")).unwrap();
     std::fs::write(dir.join("cert.pem"), params.signed_by(&key, &issuer).unwrap().pem()).unwrap();
-    let while_valid: OffsetDateTime = now - minute * 10;
+    let while_valid: OffsetDateTime = now + minute * ((start + end) / 2);
     let moment = protocol::Time(u64::try_from(while_valid.unix_timestamp()).unwrap() * 1000);
     Credentials::load_at(&dir, moment).unwrap()
 }

@@ -138,8 +138,10 @@ fn play_all(cases: &[Case], at_a_time: usize) -> Report {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let outcome = Outcome::of(&case.scenario);
-                    println!("test {} ... {}", case.name, outcome.failure.as_deref().map_or("ok", |_| "FAILED"));
-                    outcome.failure.iter().for_each(|failure| println!("{failure}\n"));
+                    match &outcome.failure {
+                        None => println!("test {} ... ok", case.name),
+                        Some(failure) => println!("test {} ... FAILED\n{failure}\n", case.name),
+                    }
                     report.lock().unwrap().add(outcome);
                 }
             });

@@ -177,7 +177,7 @@ impl<'a> Play<'a> {
 
     fn is_ready(&mut self, name: &str) {
         if let Some(party) = self.stage.parties.get_mut(name).filter(|party| party.life == Life::Starts) {
-            party.life = Life::Ready;
+            (party.life, party.is_enrolled) = (Life::Ready, true);
         }
     }
 
@@ -216,7 +216,7 @@ impl<'a> Play<'a> {
         for fault in now {
             let Some(name) = self.name(fault.whom) else { continue };
             let free = !self.troubles.iter().any(|trouble| trouble.name == name);
-            if free && self.stage.parties.get(&name).is_some_and(|party| party.life.runs()) {
+            if free && self.stage.parties.get(&name).is_some_and(|party| party.can_suffer(fault.blow)) {
                 self.happened.push(fault.name());
                 self.note(&name, &format!("-- {fault}"));
                 self.troubles.push(Trouble::begin(fault, name, &mut self.stage, self.board.seen));

@@ -238,7 +238,10 @@ impl Fault {
         let when = Moment::draw(asks, dice);
         let span =
             Span { messages: dice.random_range(0..30), most: Duration::from_millis(dice.random_range(50..1_500)) };
-        let for_good = matches!(whom, Whom::Member(_) | Whom::Outsider(_)) && dice.random_bool(0.35);
+        // Who is stopped while it is being enrolled has the home's lock, and others wait to be enrolled until it goes on.
+        let for_good = matches!(whom, Whom::Member(_) | Whom::Outsider(_))
+            && dice.random_bool(0.35)
+            && matches!(when, Moment::Written(..));
         let most = if dice.random_bool(0.5) { MOST_BEHIND } else { MOST_AHEAD };
         let clock = dice.random_range(-MOST_BEHIND..=most);
         Self { blow, whom, when, span: (!for_good).then_some(span), clock }

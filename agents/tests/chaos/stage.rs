@@ -30,13 +30,6 @@ pub enum Life {
     Done,
 }
 
-impl Life {
-    /// Whether there is a process that does what it wants.
-    pub fn runs(self) -> bool {
-        matches!(self, Life::Starts | Life::Ready)
-    }
-}
-
 /// A party: its command line, and what became of it.
 pub struct Party {
     words: Vec<String>,
@@ -45,6 +38,8 @@ pub struct Party {
     /// Its process of the moment.
     pub process: Process,
     pub life: Life,
+    /// It has a certificate of its study.
+    pub is_enrolled: bool,
     /// Its disk was full in this life.
     pub had_full_disk: bool,
     /// By how many seconds its clock is wrong.
@@ -54,6 +49,11 @@ pub struct Party {
 }
 
 impl Party {
+    /// Whether this can go wrong with it now. By a clock that is ahead a certificate would be made that is not yet valid.
+    pub fn can_suffer(&self, blow: Blow) -> bool {
+        matches!(self.life, Life::Starts | Life::Ready) && (blow != Blow::Clock || self.is_enrolled)
+    }
+
     /// Changes how its way to the broker is.
     pub fn turn(&self, weather: Weather) {
         self.way.iter().for_each(|way| way.turn(weather));
@@ -108,7 +108,10 @@ impl Stage {
         let to_broker = way.iter().flat_map(|way| ["--broker".to_string(), way.address()]);
         let words: Vec<String> = to_broker.chain(words.split(' ').map(Into::into)).collect();
         let process = Process::start(name, self.command(&words), &self.news);
-        let party = Party { words, way, process, life: Life::Starts, had_full_disk: false, clock: 0, log: Vec::new() };
+        // A home is made with its hospital.
+        let is_enrolled = name == "hospital";
+        let (life, log) = (Life::Starts, Vec::new());
+        let party = Party { words, way, process, life, is_enrolled, had_full_disk: false, clock: 0, log };
         self.parties.insert(name.into(), party);
     }
 
