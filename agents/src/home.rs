@@ -2,7 +2,10 @@
 //!
 //! ```text
 //! <home>/ca/                 ca.pem ca.key issued/
-//! <home>/parties/<name>/     ca.pem cert.pem key.pem patient.toml state.redb lock offers/
+//! <home>/parties/<name>/     ca.pem cert.pem key.pem patient.toml state.redb lock offers/; `table` for the row of one
+//! <home>/patients.redb       the state of all rows of a table
+//! <home>/labels              the snapshots that were used
+//! <home>/logs/               what the processes of `ward up` say
 //! <home>/broker/             address, configuration, log, JetStream's store, lock
 //! <home>/nats-server/        the private environment of an installed broker
 //! ```

@@ -1,4 +1,4 @@
-//! The parties as programs: all that the `ward` binary does, one file per command in `commands`, and the one loop that
+//! The parties as programs: all that the `ward` binary does, one file or folder per command in `commands`, and the one loop that
 //! drives every machine.
 //!
 //! The way of a value: `commands/patient.rs` takes it, `protocol`'s patient masks it, `driver.rs` stores and sends what

@@ -7,9 +7,8 @@ use protocol::{
     SessionInfo, Settings,
 };
 
-use super::server::me;
 use crate::cli::SumArgs;
-use crate::connect::{Way, connect};
+use crate::connect::{Way, connect, me};
 use crate::driver::{Driver, now};
 use crate::exit::{Aborted, Stopped, usage};
 use crate::home::Home;

@@ -8,9 +8,8 @@ use certs::Credentials;
 use futures::future::{select_all, try_join_all};
 use protocol::{Event, Name, Patient, PlanError, Record, Role, Scale, Schema, Snapshot};
 
-use super::server::me;
 use crate::cli::{PatientArgs, PatientsArgs};
-use crate::connect::{Way, connect};
+use crate::connect::{Way, connect, me};
 use crate::driver::{Driver, moment};
 use crate::enrol::enrol;
 use crate::exit::usage;
@@ -47,6 +46,11 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
         None if !home.state_path(&name).exists() => Some(ask_value(&name, &profile.schema)?),
         None => None,
     };
+    if dir.join(TABLE).exists() {
+        usage!(
+            "`{name}` is a row of a table that `ward up --csv` served in this home: choose another name, or another --home"
+        );
+    }
     super::prepare(home)?;
     if home.has_ca() && enrol(home, &name, None)?.new {
         profile.save(&dir)?;
@@ -63,11 +67,6 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
         }
         Err(error) => return Err(error.into()),
     };
-    if dir.join(TABLE).exists() {
-        usage!(
-            "`{name}` is a row of a table that `ward up --csv` served in this home: choose another name, or another --home"
-        );
-    }
     let store = Store::open(&home.state_path(&name))?;
     let mut agent = Agent::new(home, way, credentials, &profile, store)?;
     let record = match record {

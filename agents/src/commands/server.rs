@@ -1,9 +1,9 @@
 //! `ward server`.
 
-use protocol::{Event, Me, Role, Server};
+use protocol::{Event, Role, Server};
 
 use crate::cli::ServerArgs;
-use crate::connect::{Way, connect};
+use crate::connect::{Way, connect, me};
 use crate::driver::{Driver, now};
 use crate::enrol::enrol;
 use crate::home::Home;
@@ -41,18 +41,6 @@ pub async fn run(home: &Home, way: &Way, args: &ServerArgs, tied: bool) -> anyho
             }
         };
         driver.take(ready).await?.iter().for_each(tell);
-    }
-}
-
-/// A party as the machines know it, from its files.
-pub fn me(credentials: &certs::Credentials) -> Me {
-    let identity = credentials.identity();
-    Me {
-        name: identity.name.clone(),
-        role: identity.role,
-        signing: credentials.signing_key(),
-        chain: credentials.chain(),
-        authority: credentials.authority(),
     }
 }
 

@@ -2,11 +2,11 @@
 
 mod advice;
 mod checks;
+mod chunk_names;
 mod ending;
 mod jobs;
 mod listed;
 mod loose;
-mod names;
 mod open;
 mod recount;
 mod round;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use vectors::Lanes;
 
-use super::names::Names;
+use super::chunk_names::Names;
 use super::{HospitalDesk, Ticket, Work};
 use crate::chunks::Chunks;
 use crate::desk::Stop;
