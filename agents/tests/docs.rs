@@ -21,8 +21,10 @@ fn tests() -> BTreeSet<String> {
             let file = path.file_stem().unwrap().to_str().unwrap().to_owned();
             let text = fs::read_to_string(&path).unwrap();
             let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
-            for pair in lines.windows(2).filter(|pair| pair[0] == "#[test]" || pair[0].starts_with("#[tokio::test")) {
-                let rest = pair[1].strip_prefix("async fn ").or_else(|| pair[1].strip_prefix("fn ")).unwrap();
+            let is_test = |line: &&str| *line == "#[test]" || line.starts_with("#[tokio::test");
+            for (at, _) in lines.iter().enumerate().filter(|(_, line)| is_test(line)) {
+                let function = lines[at..].iter().find(|line| !line.starts_with("#[")).unwrap();
+                let rest = function.strip_prefix("async fn ").or_else(|| function.strip_prefix("fn ")).unwrap();
                 found.insert(format!("{file}::{}", rest.split('(').next().unwrap()));
             }
         }
@@ -34,7 +36,7 @@ fn tests() -> BTreeSet<String> {
 fn every_test_that_security_names_exists() {
     let tests = tests();
     let security = fs::read_to_string(workspace().join("SECURITY.md")).unwrap();
-    let named: Vec<&str> = security.split('`').skip(1).step_by(2).filter(|word| is_test(word)).collect();
+    let named: Vec<&str> = security.split('`').skip(1).step_by(2).filter(|word| is_test_name(word)).collect();
     assert!(named.len() > 50, "SECURITY.md names {} tests", named.len());
     let missing: Vec<_> = named.into_iter().filter(|name| !tests.contains(*name)).collect();
     assert!(missing.is_empty(), "SECURITY.md names tests that are not there: {missing:?}");
@@ -53,7 +55,7 @@ fn every_file_of_unit_tests_that_security_names_has_some() {
     }
 }
 
-fn is_test(word: &str) -> bool {
+fn is_test_name(word: &str) -> bool {
     let Some((file, test)) = word.split_once("::") else { return false };
     let plain = |part: &str| {
         !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
