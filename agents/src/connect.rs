@@ -1,10 +1,9 @@
-//! Who a party is, and its way to this home's broker, waiting for what is not there yet.
+//! The way to this home's broker, waiting for what is not there yet.
 
 use std::time::Duration;
 
 use certs::Credentials;
 use nats::{Board, Endpoint, Link, LinkError};
-use protocol::Me;
 use tokio::time::Instant;
 
 use crate::home::Home;
@@ -16,18 +15,6 @@ const LOOK: Duration = Duration::from_millis(50);
 const TELL: Duration = Duration::from_secs(1);
 /// How long a party that was just enrolled waits until the broker lists it.
 const ADMIT: Duration = Duration::from_secs(15);
-
-/// A party as the machines know it, from its files.
-pub fn me(credentials: &Credentials) -> Me {
-    let identity = credentials.identity();
-    Me {
-        name: identity.name.clone(),
-        role: identity.role,
-        signing: credentials.signing_key(),
-        chain: credentials.chain(),
-        authority: credentials.authority(),
-    }
-}
 
 /// Where the broker is, and how long to wait for it.
 #[derive(Clone, Debug)]

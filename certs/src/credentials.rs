@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
-use protocol::{Chain, Identity, Time};
+use protocol::{Chain, Identity, Me, Time};
 
 use crate::anchor::AnchorError;
 use crate::certificate::{Certificate, CertificateError};
@@ -125,6 +125,17 @@ impl Credentials {
     /// The key that signs this party's messages; wiped on drop.
     pub fn signing_key(&self) -> SigningKey {
         self.key.signing_key()
+    }
+
+    /// The party as its machine knows it.
+    pub fn me(&self) -> Me {
+        Me {
+            name: self.identity().name.clone(),
+            role: self.identity().role,
+            signing: self.signing_key(),
+            chain: self.chain(),
+            authority: self.authority(),
+        }
     }
 
     /// What tells the other parties' identities.

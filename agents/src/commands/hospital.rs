@@ -8,7 +8,7 @@ use protocol::{
 };
 
 use crate::cli::SumArgs;
-use crate::connect::{Way, connect, me};
+use crate::connect::{Way, connect};
 use crate::driver::{Driver, now};
 use crate::exit::{Aborted, Stopped, usage};
 use crate::home::Home;
@@ -32,7 +32,7 @@ pub async fn sum(home: &Home, way: &Way, args: &SumArgs, json: bool, tied: bool)
     let _running = Running::claim(&home.party_dir(&args.name))?;
     let credentials = home.credentials_as(&args.name, Role::Hospital)?;
     let store = Store::open(&home.state_path(&args.name))?;
-    let hospital = Hospital::restore(me(&credentials), &store.load(&args.name)?);
+    let hospital = Hospital::restore(credentials.me(), &store.load(&args.name)?);
     let choice = match unfinished(&hospital, args) {
         Some(session) => Choice::Resume(Box::new(session)),
         None => choose(&hospital, home, args)?,

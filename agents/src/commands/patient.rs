@@ -9,7 +9,7 @@ use futures::future::{select_all, try_join_all};
 use protocol::{Event, Name, Patient, PlanError, Record, Role, Scale, Schema, Snapshot};
 
 use crate::cli::{PatientArgs, PatientsArgs};
-use crate::connect::{Way, connect, me};
+use crate::connect::{Way, connect};
 use crate::driver::{Driver, moment};
 use crate::enrol::enrol;
 use crate::exit::usage;
@@ -188,7 +188,7 @@ impl Agent {
     fn new(home: &Home, way: &Way, credentials: Credentials, profile: &Profile, store: Store) -> anyhow::Result<Self> {
         let records = store.load(&credentials.identity().name)?;
         let (policy, schema) = (profile.policy.clone(), profile.schema.clone());
-        let patient = Patient::restore(me(&credentials), policy, schema, &records)?;
+        let patient = Patient::restore(credentials.me(), policy, schema, &records)?;
         Ok(Self { home: home.clone(), way: way.clone(), credentials, patient, store })
     }
 

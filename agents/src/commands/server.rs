@@ -3,7 +3,7 @@
 use protocol::{Event, Role, Server};
 
 use crate::cli::ServerArgs;
-use crate::connect::{Way, connect, me};
+use crate::connect::{Way, connect};
 use crate::driver::{Driver, now};
 use crate::enrol::enrol;
 use crate::home::Home;
@@ -25,7 +25,7 @@ pub async fn run(home: &Home, way: &Way, args: &ServerArgs, tied: bool) -> anyho
     let _running = Running::claim(&home.party_dir(&args.name))?;
     let credentials = home.credentials_as(&args.name, Role::Server)?;
     let store = Store::open(&home.state_path(&args.name))?;
-    let server = Server::restore(me(&credentials), &store.load(&args.name)?, now());
+    let server = Server::restore(credentials.me(), &store.load(&args.name)?, now());
     let board = tokio::select! {
         board = connect(home, way, &credentials) => board?,
         () = stop.asked() => return Ok(()),

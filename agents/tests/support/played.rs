@@ -7,7 +7,7 @@ use bytes::Bytes;
 use certs::Credentials;
 use nats::{Board, Inbox};
 use protocol::{
-    Accepted, AcceptedColumns, Address, Column, Effects, Event, Input, Kind, Me, MessageName, Moment, Name, Patient,
+    Accepted, AcceptedColumns, Address, Column, Effects, Event, Input, Kind, MessageName, Moment, Name, Patient,
     Policy, Record, RoundNo, Scale, Schema, SessionTag, To,
 };
 use rand::TryRng as _;
@@ -37,7 +37,7 @@ impl Played {
         };
         let scaled = value * i64::try_from(schema.scale.get()).unwrap();
         let record = Record::new(BTreeMap::from([("value".to_string(), vec![scaled])]), &schema).unwrap();
-        let mut patient = Patient::new(me(&credentials), Policy::open("ward", 3), schema);
+        let mut patient = Patient::new(credentials.me(), Policy::open("ward", 3), schema);
         drop(patient.offer("1".parse().unwrap(), record, &moment()).unwrap());
         Self { board, credentials, inbox, patient, waiting: None, events: Vec::new() }
     }
@@ -72,17 +72,6 @@ impl Played {
             }
             inputs.extend(jobs.into_iter().map(|(id, job)| Input::Done(id, job.run())));
         }
-    }
-}
-
-fn me(credentials: &Credentials) -> Me {
-    let identity = credentials.identity();
-    Me {
-        name: identity.name.clone(),
-        role: identity.role,
-        signing: credentials.signing_key(),
-        chain: credentials.chain(),
-        authority: credentials.authority(),
     }
 }
 

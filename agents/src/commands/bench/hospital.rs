@@ -10,7 +10,7 @@ use super::data;
 use super::orders::{Order, Said, say};
 use super::plain::Arriving;
 use super::setting::Setting;
-use crate::connect::{Way, connect, me};
+use crate::connect::{Way, connect};
 use crate::driver::Driver;
 use crate::home::Home;
 use crate::store::Store;
@@ -23,7 +23,7 @@ pub async fn play(home: &Home, way: &Way, setting: Setting) -> anyhow::Result<()
     let name = "hospital".parse()?;
     let credentials = home.credentials(&name)?;
     let store = Store::open(&home.state_path(&name))?;
-    let hospital = Hospital::restore(me(&credentials), &store.load(&name)?);
+    let hospital = Hospital::restore(credentials.me(), &store.load(&name)?);
     let driver = Driver::new(name, hospital, connect(home, way, &credentials).await?, store).await?;
     let board = connect(home, way, &home.credentials(&setting.receiver)?).await?;
     let inbox = board.follow().await?;

@@ -14,7 +14,7 @@ use super::orders::{Order, Said, say};
 use super::setting::{Setting, label};
 use super::{data, plain};
 use crate::cli::BenchRole;
-use crate::connect::{self, connect, me};
+use crate::connect::{self, connect};
 use crate::driver::{Driver, Machine};
 use crate::home::Home;
 use crate::mailer::Mailer;
@@ -144,7 +144,7 @@ impl Agent {
     ) -> anyhow::Result<Self> {
         let name = setting.patients[index].clone();
         let credentials = home.credentials(&name)?;
-        let patient = Patient::new(me(&credentials), setting.policy(&home.study()?), setting.schema());
+        let patient = Patient::new(credentials.me(), setting.policy(&home.study()?), setting.schema());
         let whole = index < setting.staying();
         let fate = if whole { Fate::Whole } else { Fate::Cut { single: setting.chunks.count() == 1 } };
         let board = connect(home, way, &credentials).await?;

@@ -5,7 +5,7 @@ use protocol::Server;
 use super::orders::{Said, say};
 use super::plain::Adder;
 use super::setting::Setting;
-use crate::connect::{Way, connect, me};
+use crate::connect::{Way, connect};
 use crate::driver::{Driver, now};
 use crate::home::Home;
 use crate::life::Stop;
@@ -20,7 +20,7 @@ pub async fn play(home: &Home, way: &Way, setting: Setting, index: usize) -> any
     let name = setting.servers[index].clone();
     let credentials = home.credentials(&name)?;
     let store = Store::open(&home.state_path(&name))?;
-    let server = Server::restore(me(&credentials), &store.load(&name)?, now());
+    let server = Server::restore(credentials.me(), &store.load(&name)?, now());
     let mut driver = Driver::new(name, server, connect(home, way, &credentials).await?, store).await?;
     let board = connect(home, way, &home.credentials(&setting.adders[index])?).await?;
     let mut adding = tokio::spawn(Adder::new(setting, index, board).await?.serve());
