@@ -278,11 +278,7 @@ impl CertificateAuthority {
         let subject = Subject { study: request.study().clone(), role, name: request.name().clone() };
         let issuer = Issuer::from_ca_cert_der(&self.anchor.der, RcgenSigner::from(&self.key))?;
         let holder = RcgenPublic(request.public_key().to_bytes());
-        let mut params = party_params(&subject, not_after)?;
-        for host in hosts {
-            params.subject_alt_names.push(alternative(host)?);
-        }
-        let signed = params.signed_by(&holder, &issuer)?;
+        let signed = party_params(&subject, hosts, not_after)?.signed_by(&holder, &issuer)?;
         Certificate::from_pem(&signed.pem()).map_err(|error| AuthorityError::Made(error.to_string()))
     }
 }
@@ -326,7 +322,11 @@ fn ca_params(study: &Study, not_after: OffsetDateTime) -> Result<CertificatePara
     Ok(params)
 }
 
-fn party_params(subject: &Subject, not_after: OffsetDateTime) -> Result<CertificateParams, AuthorityError> {
+fn party_params(
+    subject: &Subject,
+    hosts: &[Host],
+    not_after: OffsetDateTime,
+) -> Result<CertificateParams, AuthorityError> {
     let mut params = dated(named(subject)?, not_after)?;
     params.is_ca = IsCa::ExplicitNoCa;
     params.use_authority_key_identifier_extension = true;
@@ -341,6 +341,9 @@ fn party_params(subject: &Subject, not_after: OffsetDateTime) -> Result<Certific
             SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             SanType::IpAddress(IpAddr::V6(Ipv6Addr::LOCALHOST)),
         ]);
+    }
+    for host in hosts {
+        params.subject_alt_names.push(alternative(host)?);
     }
     Ok(params)
 }
