@@ -100,7 +100,7 @@ impl Liars {
     /// The digest of the Share at `place`; one that nobody sent, where there is none.
     fn share(&self, frame: &Frame, place: Place) -> Digest {
         let known = self.shares.get(&(frame.envelope.session, frame.envelope.round, place));
-        known.copied().unwrap_or_else(|| kdf::digest("ward/1 simulated share", &[&place.0.to_le_bytes()]))
+        known.copied().unwrap_or_else(|| sent_by_nobody(place))
     }
 
     fn cohort(&self, frame: &Frame, how: CohortLie) -> Option<Told> {
@@ -115,8 +115,10 @@ impl Liars {
             }
             CohortLie::OtherShares => {}
         }
-        let other = |place: Place| kdf::digest("ward/1 simulated share", &[&place.0.to_le_bytes()]);
-        let share = |place: Place| if how == CohortLie::OtherShares { other(place) } else { self.share(frame, place) };
+        let share = |place: Place| match how {
+            CohortLie::OtherShares => sent_by_nobody(place),
+            _ => self.share(frame, place),
+        };
         let leaves: Vec<Digest> = places.iter().map(|place| cohort_leaf(*place, share(*place))).collect();
         let body = Cohort {
             places: Places::of(cohort.places.universe(), places.iter().copied()),
@@ -151,6 +153,11 @@ impl Liars {
         }
         Some((sign(frame, &open), Vec::new()))
     }
+}
+
+/// The digest of a Share that nobody sent.
+fn sent_by_nobody(place: Place) -> Digest {
+    kdf::digest("ward/1 simulated share", &[&place.0.to_le_bytes()])
 }
 
 /// Another sum in a message that carries it.
