@@ -32,10 +32,10 @@ fn up_goes_on_without_a_patient_that_is_killed() {
     let again = up.says("ask again:");
     let words = again.split_once("hospital sum ").unwrap().1.trim().to_owned();
     let patients = home.processes();
-    // The last is no member: the committee of five is drawn, so another may be one.
+    // Whoever was not drawn into the committee of five.
     let joined = fs::read_to_string(home.path().join("logs/hospital.log")).unwrap();
     let committee = joined.lines().find_map(|line| line.split_once("committee: ")).unwrap().1.replace(" and ", ", ");
-    let members: Vec<&str> = committee.split("joined").next().unwrap().trim().split(", ").collect();
+    let members: Vec<&str> = committee.trim().split(", ").collect();
     let outside = ["a", "b", "c", "d", "e", "f", "g", "h"].into_iter().find(|name| !members.contains(name)).unwrap();
     let victim =
         patients.iter().find(|process| process.command_line.contains(&format!(" patient {outside} "))).unwrap();
