@@ -24,8 +24,7 @@ use crate::store::Store;
 /// The most messages that are taken before their effects are stored.
 const GROUP: usize = 256;
 
-/// As many bytes of messages end a group early: a chunk is hashed and added while it is in the processor's cache, and the
-/// next one waits at the broker and not in memory.
+/// As many bytes of messages end a group early: a group of chunks would be in memory until the last of them is stored.
 const GROUP_BYTES: usize = 256 * 1024;
 /// Jobs that walk over at most this many bytes run in place: hashing a chunk or adding one to a sum takes a tenth of a
 /// millisecond, and handing it to a thread and back costs as much in wake-ups.
