@@ -5,6 +5,9 @@ use vectors::Ring;
 /// The most bytes in a chunk's words: 512 KiB.
 pub const CHUNK_BYTES: usize = 512 * 1024;
 
+/// The most chunks that a party reads from the board, or has read and not yet used: 4 MiB, however many patients there are.
+pub const READ_WINDOW: usize = 8;
+
 /// The most bytes in a vector's lanes, 2^33: what one keystream is used for.
 pub const VECTOR_BYTES: u64 = 1 << 33;
 

@@ -8,7 +8,7 @@ use vectors::Lanes;
 
 use super::chunk_names::Names;
 use super::{HospitalDesk, Ticket, Work};
-use crate::chunks::Chunks;
+use crate::chunks::{Chunks, READ_WINDOW};
 use crate::desk::Stop;
 use crate::error::AbortReason;
 use crate::id::{Address, Digest, Kind, MessageName, Name, Place, RoundNo, SessionId, To};
@@ -18,9 +18,6 @@ use crate::session::{Asked, Fixed, Joined, Rules};
 use crate::shards::Shard;
 use crate::slot::Slot;
 use crate::wire::Frame;
-
-/// The most messages that are read, or read and not yet added: 16 MiB of chunks.
-const WINDOW: usize = 32;
 
 /// A patient of the cohort.
 #[derive(Debug)]
@@ -167,7 +164,7 @@ impl Recount {
 
     /// Asks for what comes next.
     pub(super) fn read_on(&mut self, desk: &mut HospitalDesk<'_>) -> Result<(), Lost> {
-        while self.busy < WINDOW {
+        while self.busy < READ_WINDOW {
             let Some(want) = self.queue.front().copied() else { return Ok(()) };
             if matches!(want, Want::Chunk(..)) && self.unread > 0 {
                 return Ok(());

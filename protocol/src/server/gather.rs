@@ -1,13 +1,13 @@
 //! What a server has of a round's masked vectors: its chunks of everybody's, added up as they arrive (PROTOCOL.md,
 //! *Folding*).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use vectors::Lanes;
 
 use super::fold::{Change, Part, Sum};
-use crate::chunks::Chunks;
+use crate::chunks::{Chunks, READ_WINDOW};
 use crate::desk::Stop;
 use crate::error::Wrong;
 use crate::id::{Address, Digest, MessageName, Place};
@@ -57,8 +57,10 @@ pub(super) struct Gather {
     /// Of whom every chunk is in the sum.
     whole: Counted,
     sum: Sum,
-    /// What of patients outside the cohort is in the sum and must be read again.
-    unread: Vec<Address>,
+    /// What of patients outside the cohort is in the sum and must be read again: whose part, in the order of the board.
+    unread: VecDeque<(Place, usize)>,
+    /// What of it is being read, or is read and not yet out of the sum.
+    reading: BTreeSet<(Place, usize)>,
     /// How many parts of them are being added, or are to come out of the sum.
     leaving: usize,
 }
@@ -67,7 +69,8 @@ impl Gather {
     pub(super) fn new(chunks: Chunks, shard: Shard, universe: u32) -> Self {
         let sum = Sum::new(chunks, shard);
         let whole = Counted::new(Places::none(universe));
-        Self { chunks, shard, sharers: BTreeMap::new(), whole, sum, unread: Vec::new(), leaving: 0 }
+        let (unread, reading) = (VecDeque::new(), BTreeSet::new());
+        Self { chunks, shard, sharers: BTreeMap::new(), whole, sum, unread, reading, leaving: 0 }
     }
 
     /// Takes note of a Share, which names all chunks of its vector.
@@ -144,11 +147,12 @@ impl Gather {
             let part = &mut sharer.parts[at];
             *part = match std::mem::replace(part, Part::Awaited) {
                 Part::Adding(address) if !removed && sharer.out => {
-                    self.unread.push(address.clone());
+                    self.unread.push_back((place, at));
                     Part::Removing(address)
                 }
                 Part::Adding(address) if !removed => Part::Added(address),
                 Part::Leaving if removed => {
+                    self.reading.remove(&(place, at));
                     self.leaving -= 1;
                     Part::Removed
                 }
@@ -169,9 +173,9 @@ impl Gather {
             for at in self.sum.cancel(*place) {
                 sharer.parts[at] = Part::Removed;
             }
-            for part in &mut sharer.parts {
+            for (at, part) in sharer.parts.iter_mut().enumerate() {
                 if let Part::Added(address) = part {
-                    self.unread.push(address.clone());
+                    self.unread.push_back((*place, at));
                     *part = Part::Removing(address.clone());
                 }
                 self.leaving += usize::from(matches!(part, Part::Adding(_) | Part::Removing(_)));
@@ -179,9 +183,20 @@ impl Gather {
         }
     }
 
-    /// What must be read again now, to be taken out of the sum; and whether something is still to come out.
+    /// What must be read again now, to be taken out of the sum, a few chunks at a time; and whether something is still to
+    /// come out.
     pub(super) fn take_out(&mut self) -> (Vec<Address>, bool) {
-        (std::mem::take(&mut self.unread), self.leaving > 0)
+        let mut read = Vec::new();
+        while self.reading.len() < READ_WINDOW
+            && let Some((place, at)) = self.unread.pop_front()
+        {
+            // What came twice is out already.
+            if let Some(Part::Removing(address)) = self.sharers.get(&place).and_then(|sharer| sharer.parts.get(at)) {
+                read.push(address.clone());
+                self.reading.insert((place, at));
+            }
+        }
+        (read, self.leaving > 0)
     }
 
     /// The names of what was added: this server's chunks, ascending, and for each those of `cohort`, by ascending place.
@@ -224,6 +239,20 @@ mod tests {
         (address, Bytes::from(vec![place as u8; 2 * D]))
     }
 
+    /// Adds the vectors of so many patients.
+    fn gather_of(patients: u32) -> Gather {
+        let chunks = Chunks::new(Ring::new(16).unwrap(), D as u64).unwrap();
+        let mut gather = Gather::new(chunks, Shard::new(0, 1), patients);
+        for place in 0..patients {
+            let (address, bytes) = vector(place + 1);
+            let digest = chunk_digest(&bytes);
+            gather.expect(Place(place), Digest([place as u8; 32]), address.name, &[digest]).unwrap();
+            let found = gather.identified(Place(place), address, bytes, digest, true);
+            run(&mut gather, found);
+        }
+        gather
+    }
+
     fn run(gather: &mut Gather, found: Found) {
         let Found::Change(Some(job)) = found else { panic!("no job: {found:?}") };
         let Outcome::Folded { at, sum } = job.run() else { panic!("no fold") };
@@ -232,15 +261,7 @@ mod tests {
 
     #[test]
     fn what_comes_twice_is_taken_out_once() {
-        let chunks = Chunks::new(Ring::new(16).unwrap(), D as u64).unwrap();
-        let mut gather = Gather::new(chunks, Shard::new(0, 1), 2);
-        for place in 0..2 {
-            let (address, bytes) = vector(place + 1);
-            let digests = [chunk_digest(&bytes)];
-            gather.expect(Place(place), Digest([place as u8; 32]), address.name, &digests).unwrap();
-            let found = gather.identified(Place(place), address, bytes.clone(), digests[0], true);
-            run(&mut gather, found);
-        }
+        let mut gather = gather_of(2);
         gather.keep_only(&Places::of(2, [Place(0)]));
         let (read, waiting) = gather.take_out();
         assert_eq!((read, waiting), (vec![vector(2).0], true));
@@ -252,7 +273,30 @@ mod tests {
         assert!(matches!(second, Found::Nothing), "{second:?}");
         run(&mut gather, first);
         assert_eq!(gather.take_out(), (vec![], false));
-        let ring = chunks.ring();
+        let ring = Ring::new(16).unwrap();
         assert_eq!(gather.take_sum().unwrap()[0].pack(ring), vector(1).1);
+    }
+
+    #[test]
+    fn what_is_taken_out_is_read_a_few_chunks_at_a_time() {
+        let dropped = READ_WINDOW + 2;
+        let mut gather = gather_of(1 + dropped as u32);
+        gather.keep_only(&Places::of(1 + dropped as u32, [Place(0)]));
+        let (mut reading, _) = gather.take_out();
+        assert_eq!(reading.len(), READ_WINDOW);
+        assert_eq!(gather.take_out(), (vec![], true));
+        for taken in 1..=dropped {
+            let address = reading.remove(0);
+            let place = Place(u32::from(address.name.0[0]) - 1);
+            let (_, bytes) = vector(place.0 + 1);
+            let digest = chunk_digest(&bytes);
+            let found = gather.identified(place, address, bytes, digest, false);
+            run(&mut gather, found);
+            let (more, waiting) = gather.take_out();
+            assert!(more.len() <= 1, "{more:?}");
+            reading.extend(more);
+            assert_eq!(waiting, taken < dropped);
+        }
+        assert!(reading.is_empty(), "{reading:?}");
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::try_join_all;
 use nats::{Board, Delivery, Inbox};
-use protocol::{Address, Chunks, Kind, MessageName, Name, Outgoing, RoundNo, SessionTag, To};
+use protocol::{Address, Chunks, Kind, MessageName, Name, Outgoing, READ_WINDOW, RoundNo, SessionTag, To};
 
 use super::data;
 use super::setting::Setting;
@@ -151,9 +151,11 @@ impl Adder {
         let part = self.sum.chunks.len();
         let dropped: Vec<Address> =
             self.sum.came.values().filter(|came| came.len() < part).flatten().cloned().collect();
-        let read = try_join_all(dropped.iter().map(|address| self.board.read(address))).await?;
-        for (address, payload) in dropped.iter().zip(read) {
-            self.sum.take_out(address, &payload.context("the board has lost a chunk")?);
+        for some in dropped.chunks(READ_WINDOW) {
+            let read = try_join_all(some.iter().map(|address| self.board.read(address))).await?;
+            for (address, payload) in some.iter().zip(read) {
+                self.sum.take_out(address, &payload.context("the board has lost a chunk")?);
+            }
         }
         let me = &self.setting.adders[self.index];
         for (chunk, sum) in &self.sum.chunks {
