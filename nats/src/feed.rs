@@ -22,7 +22,7 @@ use crate::stream::Stream;
 use crate::subject;
 
 /// Messages asked for at a time: enough to keep chunks of 512 KiB flowing, few enough to hold in memory.
-const BATCH: usize = 32;
+const BATCH: usize = 16;
 /// How long the broker keeps one pull open.
 const PULL: Duration = Duration::from_secs(30);
 /// How often the broker says that an idle pull is alive.
