@@ -3,7 +3,8 @@
 //! A broker may lose what it has acknowledged, and a process may die between storing and sending. So what a machine
 //! writes is kept here, and in its store, until it is settled: a party that starts again, or finds its broker again,
 //! writes it once more under the same name, and the board keeps one of each. What was written in set-up is not kept:
-//! it follows from the session's own records. Nor are the chunks of a patient's vector: they are masked again.
+//! it follows from the session's own records; but Keys are, as what they were made of is wiped long before the last member
+//! needs them. Nor are the chunks of a patient's vector: they are masked again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,11 +20,13 @@ use crate::wire;
 /// What need not be written again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Settled {
-    /// All up to the end of this round but its last word; and but Cohorts, which may have reached members and not the
-    /// hospital, which must ask those cohorts again.
+    /// All up to the end of this round but its last word; but Keys, and but Cohorts, which may have reached members and not
+    /// the hospital, which must ask those cohorts again.
     Round(SessionId, RoundNo),
     /// The Cohort of this round, but what goes to this party.
     Cohort(SessionId, RoundNo, Option<Name>),
+    /// The Key to this member.
+    Key(SessionId, Name),
     /// All of the session but its last word.
     Session(SessionId),
 }
@@ -88,8 +91,8 @@ impl Outbox {
     }
 
     fn takes(&self, address: &Address) -> bool {
-        let in_setup = address.round == RoundNo::SETUP;
-        (!in_setup || is_end(address.kind)) && !self.addresses.contains(address)
+        let is_kept = address.round != RoundNo::SETUP || is_end(address.kind) || address.kind == Kind::Key;
+        is_kept && !self.addresses.contains(address)
     }
 
     /// Forgets what was written in a session that is over, but its last word.
@@ -120,12 +123,15 @@ fn is_settled(sent: &Outgoing, settled: &Settled, is_over: impl Fn(SessionTag) -
     let Address { session, round, kind, to, .. } = &sent.address;
     match settled {
         Settled::Round(of, until) => {
-            let kept = if is_end(*kind) { round == until } else { *kind == Kind::Cohort };
+            let kept = if is_end(*kind) { round == until } else { matches!(kind, Kind::Cohort | Kind::Key) };
             *session == (*of).into() && round <= until && !kept
         }
         Settled::Cohort(of, number, but) => {
             let kept = matches!(to, To::One(receiver) if Some(receiver) == but.as_ref());
             *session == (*of).into() && round == number && *kind == Kind::Cohort && !kept
+        }
+        Settled::Key(of, member) => {
+            *session == (*of).into() && *kind == Kind::Key && matches!(to, To::One(receiver) if receiver == member)
         }
         Settled::Session(of) if *session == (*of).into() => !is_end(*kind),
         Settled::Session(_) => is_end(*kind) && is_over(*session),

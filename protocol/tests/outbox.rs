@@ -135,6 +135,25 @@ fn a_board_that_lost_everything_gets_it_again() {
     }
 }
 
+/// A Key that the board lost before its member had it, and after a round without an answer, when what it was made of is
+/// wiped, is written again: else its patient is out for good.
+#[test]
+fn a_key_that_the_board_lost_after_the_first_round_is_written_again() {
+    let mut study = Build { marked: 6, min_cohort: 6, ..Build::new(6, 3, 1) }.parties();
+    let cut = study.cut(|delivery| delivery.address.kind == Kind::Key && delivery.address.from == p(1));
+    study.announce();
+    study.settle();
+    assert!(matches!(study.ask(), End::Aborted(AbortReason::TooFewShared { .. })));
+    assert!(study.stored_bytes(&p(1), "randomness").is_none());
+    let keys: Vec<Address> =
+        study.frames(Kind::Key).into_iter().map(|(address, _)| address).filter(|key| key.from == p(1)).collect();
+    keys.iter().for_each(|key| study.net.lose(key));
+    cut.mend();
+    study.net.reconnect(&p(1));
+    assert_eq!(study.ask(), study.sum(0..6));
+    assert_eq!(records(&study, &p(1), "outbox/"), 0, "each member has shown that it has its Key");
+}
+
 /// What is over is not written again: an outbox does not grow with the rounds.
 #[test]
 fn an_outbox_is_empty_after_each_round_but_for_the_last_word() {

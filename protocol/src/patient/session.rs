@@ -107,14 +107,10 @@ impl Session {
         Some(session)
     }
 
-    /// Writes what this patient says in the set-up, as far as its randomness still lives, and has the chunks of the open
-    /// round made again.
+    /// Writes the Join that no Roster followed yet, and has the chunks of the open round made again.
     pub(super) fn again(&mut self, desk: &mut Desk<'_, Ticket>) {
-        match &self.stage {
-            Stage::Joined => self.send_join(desk),
-            Stage::Waiting(_) => {}
-            // The chains are known; a key that could not be made the first time cannot be made now.
-            Stage::In(enrolled) => drop(self.send_keys(&enrolled.lineup, desk)),
+        if matches!(self.stage, Stage::Joined) {
+            self.send_join(desk);
         }
         if let Some(round) = &mut self.round {
             round.again(&self.rules, desk);
@@ -343,6 +339,11 @@ impl Session {
         }
         let included = matches!(&self.stage, Stage::In(enrolled) if fixed.cohort.places.contains(enrolled.place));
         let (session, count, root) = (self.rules.session, fixed.cohort.places.len(), fixed.cohort.root);
+        if included {
+            // A member confirms whom it has a seed of, and so has the Key that opened it.
+            let has_key = |seat: &u8| Some(lineup.seats.get(usize::from(*seat))?.identity.name.clone());
+            desk.out.settled.extend(seats.iter().filter_map(has_key).map(|member| Settled::Key(session, member)));
+        }
         desk.out.put(format!("receipt/{session}/{round}"), wire::encode(&frame.signed()));
         desk.out.event(Event::Receipt { session, round, count, included, root });
         if let Some(member) = &mut self.member {
@@ -403,7 +404,7 @@ impl Session {
             enrolled.chains.iter_mut().for_each(|chain| chain.advance(last.next()));
         }
         self.save_chains(desk);
-        // The Keys are stored and the first round has ended: nothing is derived from it any more, unless a payload
+        // The Keys are written and the first round has ended: nothing is derived from it any more, unless a payload
         // key is still to come, or a member that starts again needs its seal key.
         let payloads = self.rules.announce.payloads;
         let is_spent = matches!(&self.stage, Stage::In(enrolled) if !payloads || enrolled.payload_key.is_some());
