@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_bytes::ByteBuf;
 
 use super::fault::Part;
+use super::forge_roster::Rosters;
 use super::lie::{CohortLie, Lie, ListLie, OpenLie};
 use super::shape::{Cast, Shape};
 use crate::id::{Digest, Kind, MessageName, Name, Place, RoundNo, SessionId, SessionTag, To};
@@ -15,10 +16,15 @@ use crate::memory::{Delivery, signing_key};
 use crate::merkle;
 use crate::message::{Cohort, CohortShares, List, MaskSum, MaskedSum, Open, Share, cohort_leaf};
 use crate::places::Places;
+use crate::step::Effects;
 use crate::wire::{self, Envelope, Frame, Signed};
 
 /// A signed message and its attachment.
-type Told = (Signed, Vec<u8>);
+pub(super) type Told = (Signed, Vec<u8>);
+
+/// The kinds of messages that lies take the place of.
+const KINDS: [Kind; 8] =
+    [Kind::Cohort, Kind::MaskedSum, Kind::List, Kind::Open, Kind::Share, Kind::MaskSum, Kind::Roster, Kind::Place];
 
 /// Those who lie in a run.
 #[derive(Debug)]
@@ -31,21 +37,22 @@ pub(super) struct Liars {
     shares: BTreeMap<(SessionId, RoundNo, Place), Digest>,
     /// What was told already, and is told again as it is.
     told: BTreeSet<Digest>,
+    rosters: Rosters,
 }
 
 impl Liars {
     pub(super) fn new(lies: Vec<Lie>, cast: &Cast, shape: &Shape) -> Self {
         let (quorum, min_cohort) = (shape.quorum().into(), shape.min_cohort.into());
-        Self { lies, cast: cast.clone(), quorum, min_cohort, shares: BTreeMap::new(), told: BTreeSet::new() }
+        let (shares, told, rosters) = (BTreeMap::new(), BTreeSet::new(), Rosters::default());
+        Self { lies, cast: cast.clone(), quorum, min_cohort, shares, told, rosters }
     }
 
     /// The deliveries that take the place of `delivery`, and the lie among them.
     pub(super) fn tell(&mut self, delivery: Delivery) -> (Vec<Delivery>, Option<Lie>) {
-        let lies = [Kind::Cohort, Kind::MaskedSum, Kind::List, Kind::Open, Kind::Share, Kind::MaskSum];
-        let frame = match Frame::decode(&delivery.payload) {
-            Ok(frame) if !self.lies.is_empty() && lies.contains(&delivery.address.kind) => frame,
-            _ => return (vec![delivery], None),
-        };
+        if self.lies.is_empty() || !KINDS.contains(&delivery.address.kind) {
+            return (vec![delivery], None);
+        }
+        let Ok(frame) = Frame::decode(&delivery.payload) else { return (vec![delivery], None) };
         self.learn(&frame);
         if self.told.contains(&frame.digest) {
             return (vec![delivery], None);
@@ -62,6 +69,13 @@ impl Liars {
             _ => vec![told],
         };
         (all, Some(lie))
+    }
+
+    /// Takes note of what the first server writes of a set-up.
+    pub(super) fn written(&mut self, who: &Name, effects: &Effects) {
+        if !self.lies.is_empty() && who == self.cast.first_server() {
+            self.rosters.written(effects);
+        }
     }
 
     /// Another patient than `name`, or another party where that is none.
@@ -93,6 +107,7 @@ impl Liars {
             (Lie::Open { shown, how }, Kind::Open) if shown.contains(to) => self.open(frame, *how),
             (Lie::Box { shown, .. }, Kind::Share) if shown.contains(to) => other_box(frame),
             (Lie::MaskSum { .. }, Kind::MaskSum) => mask_sum(frame),
+            (Lie::Roster { shown, how }, kind) if shown.contains(to) => self.rosters.other(frame, kind, how, to),
             _ => None,
         }
     }
@@ -215,8 +230,13 @@ fn altered(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The same message with another body, signed by its sender.
-fn sign<B: Serialize>(frame: &Frame, body: &B) -> Signed {
-    let envelope = Envelope { body: ByteBuf::from(wire::encode(body)), ..frame.envelope.clone() };
+pub(super) fn sign<B: Serialize>(frame: &Frame, body: &B) -> Signed {
+    sign_after(frame, frame.envelope.after, body)
+}
+
+/// The same message with another body, after another one than it continues, signed by its sender.
+pub(super) fn sign_after<B: Serialize>(frame: &Frame, after: Digest, body: &B) -> Signed {
+    let envelope = Envelope { after, body: ByteBuf::from(wire::encode(body)), ..frame.envelope.clone() };
     Signed::new(&envelope, &signing_key(&envelope.from))
 }
 

@@ -52,6 +52,39 @@ pub enum Lie {
         /// Who.
         who: Name,
     },
+    /// The first server shows these another Roster, with the list and the places that go with it.
+    Roster {
+        /// To whom.
+        shown: BTreeSet<Name>,
+        /// Which.
+        how: RosterLie,
+    },
+}
+
+/// Another Roster than the true one. Who gives away its key for it is corrupt too, and is shown the true one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RosterLie {
+    /// Of one patient less, one outside the committee where there is any.
+    Fewer,
+    /// Its last two have changed places.
+    SwappedPlaces,
+    /// The first two of the committee have changed seats.
+    SwappedSeats,
+    /// Somebody else who is marked sits on the first seat.
+    OtherSeat,
+    /// With another seal key in the first seat's Join, which its owner did not sign.
+    ForgedKey,
+    /// With another seal key in the Join of a member, signed by it.
+    OtherKey {
+        /// Whose.
+        by: Name,
+    },
+    /// With another member's seal key in the Join of a member, signed by it.
+    CopiedKey {
+        /// Whose.
+        by: Name,
+    },
 }
 
 /// Another Cohort than the true one.
@@ -100,10 +133,19 @@ impl Lie {
     /// Who says it.
     pub(super) fn liar<'a>(&'a self, cast: &'a Cast) -> &'a Name {
         match self {
-            Lie::Cohort { .. } | Lie::List { .. } => cast.first_server(),
+            Lie::Cohort { .. } | Lie::List { .. } | Lie::Roster { .. } => cast.first_server(),
             Lie::Open { .. } => &cast.hospital,
             Lie::MaskedSum { who } | Lie::Box { who, .. } | Lie::MaskSum { who } => who,
         }
+    }
+
+    /// Who says it, and who lends its key to it.
+    pub(super) fn liars<'a>(&'a self, cast: &'a Cast) -> impl Iterator<Item = &'a Name> {
+        let lender = match self {
+            Lie::Roster { how: RosterLie::OtherKey { by } | RosterLie::CopiedKey { by }, .. } => Some(by),
+            _ => None,
+        };
+        [self.liar(cast)].into_iter().chain(lender)
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -114,6 +156,7 @@ impl Lie {
             Lie::Open { .. } => "another open",
             Lie::Box { .. } => "another box",
             Lie::MaskSum { .. } => "another mask sum",
+            Lie::Roster { .. } => "another roster",
         }
     }
 }
@@ -150,5 +193,47 @@ fn draw_one(shape: &Shape, cast: &Cast, dice: &mut Dice, takes: &mut impl FnMut(
         }
         8 | 9 => Lie::Box { who: dice.one_of(&cast.patients).filter(|who| takes(who))?.clone(), shown },
         _ => Lie::MaskSum { who: dice.one_of(marked).filter(|who| takes(who))?.clone() },
+    })
+}
+
+/// Lies by which parties are shown different studies, one or two in three of ten; drawn apart from the others, so that
+/// these stay what they are.
+pub(super) fn draw_splits(
+    shape: &Shape,
+    cast: &Cast,
+    dice: &mut Dice,
+    mut takes: impl FnMut(&Name) -> bool,
+) -> Vec<Lie> {
+    let count = if dice.percent(30) { dice.within(1, 2) } else { 0 };
+    (0..count).filter_map(|_| draw_split(shape, cast, dice, &mut takes)).collect()
+}
+
+fn draw_split(shape: &Shape, cast: &Cast, dice: &mut Dice, takes: &mut impl FnMut(&Name) -> bool) -> Option<Lie> {
+    let shown = draw_shown(cast, dice)?;
+    Some(Lie::Roster { shown, how: draw_roster(shape, cast, dice, takes)? })
+}
+
+/// Some of all parties: few of them, most or all.
+fn draw_shown(cast: &Cast, dice: &mut Dice) -> Option<BTreeSet<Name>> {
+    let share = *dice.one_of(&[30, 60, 100])?;
+    Some(cast.everybody().filter(|_| dice.percent(share)).cloned().collect())
+}
+
+fn draw_roster(
+    shape: &Shape,
+    cast: &Cast,
+    dice: &mut Dice,
+    takes: &mut impl FnMut(&Name) -> bool,
+) -> Option<RosterLie> {
+    let marked = cast.patients.get(..usize::from(shape.marked)).unwrap_or_default();
+    let mut lender = |dice: &mut Dice| dice.one_of(marked).filter(|who| takes(who)).cloned();
+    Some(match dice.below(10) {
+        0..=2 => RosterLie::Fewer,
+        3 => RosterLie::SwappedPlaces,
+        4 => RosterLie::SwappedSeats,
+        5 => RosterLie::OtherSeat,
+        6 => RosterLie::ForgedKey,
+        7 | 8 => RosterLie::OtherKey { by: lender(dice)? },
+        _ => RosterLie::CopiedKey { by: lender(dice)? },
     })
 }

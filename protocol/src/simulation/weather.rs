@@ -8,6 +8,7 @@ use super::forge::{Liars, alter, forge, readdress};
 use crate::id::{Kind, Name, RoundNo, Time};
 use crate::kdf;
 use crate::memory::Delivery;
+use crate::step::Effects;
 
 /// Where the fates of messages come from.
 #[derive(Clone, Debug)]
@@ -117,6 +118,11 @@ impl Weather {
     /// Cuts a party off for some time.
     pub(super) fn cut(&mut self, who: &Name, deaf: bool, mute: bool, millis: u64) {
         self.cuts.push(Cut { who: who.clone(), deaf, mute, until: self.now.plus_millis(millis) });
+    }
+
+    /// Shows liars what a party is about to write.
+    pub(super) fn written(&mut self, who: &Name, effects: &Effects) {
+        self.liars.written(who, effects);
     }
 
     /// The deliveries that take the place of `delivery`.
