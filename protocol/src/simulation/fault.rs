@@ -173,7 +173,7 @@ pub enum Fault {
 }
 
 /// A kind of fault, and how often it must have happened in a thousand runs for them to say anything.
-pub const KINDS: [(&str, u64); 30] = [
+pub const KINDS: [(&str, u64); 33] = [
     ("drop", 1500),
     ("repeat", 5000),
     ("reorder", 6000),
@@ -204,6 +204,9 @@ pub const KINDS: [(&str, u64); 30] = [
     ("another box", 15),
     ("another mask sum", 12),
     ("another roster", 20),
+    ("another begin", 20),
+    ("another abort", 10),
+    ("another result", 10),
 ];
 
 /// How often each kind of fault happened.

@@ -59,6 +59,85 @@ pub enum Lie {
         /// Which.
         how: RosterLie,
     },
+    /// The hospital shows these another Begin.
+    Begin {
+        /// To whom.
+        shown: BTreeSet<Name>,
+        /// Which.
+        how: BeginLie,
+        /// So many milliseconds after the true one; instead of it where there are none.
+        after: Option<u64>,
+    },
+    /// The hospital tells these that a round was aborted which was not.
+    Abort {
+        /// Whom.
+        shown: BTreeSet<Name>,
+        /// When.
+        when: AbortLie,
+        /// Whether it says that the session ends with it.
+        last: bool,
+    },
+    /// The hospital shows these another Result.
+    Result {
+        /// To whom.
+        shown: BTreeSet<Name>,
+        /// Which.
+        how: ResultLie,
+    },
+}
+
+/// When a round is said to be aborted that was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AbortLie {
+    /// So many milliseconds after its Begin.
+    Begun(u64),
+    /// Instead of its Result.
+    Instead,
+    /// So many milliseconds after its Result.
+    Answered(u64),
+}
+
+/// Another Result than the true one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResultLie {
+    /// Before the sums are there: with the Open.
+    Early,
+    /// With a Confirm less than the quorum.
+    TooFew,
+    /// With another count than that of its Cohort.
+    Count,
+    /// It says that the session ends with it, or that it does not.
+    Last,
+    /// Of the Cohort of another round.
+    OtherRound,
+    /// Where the round was aborted, of the Cohort that was to be opened.
+    Aborted,
+}
+
+/// Another Begin than the true one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BeginLie {
+    /// Over another snapshot.
+    Snapshot,
+    /// In a ring that cannot hold the sum.
+    Narrow,
+    /// In a wider ring.
+    Wide,
+    /// With half the bound, as one that bisects values.
+    Bound,
+    /// Of a longer vector.
+    Dimension,
+    /// Of so many rounds later.
+    Number(u8),
+    /// With half the time.
+    Seconds,
+    /// Over the cohort of the round before, or of none, where the true one says otherwise.
+    SameAs,
+    /// With a cohort that is fixed as soon as one patient shared.
+    Enough,
 }
 
 /// Another Roster than the true one. Who gives away its key for it is corrupt too, and is shown the true one.
@@ -134,7 +213,7 @@ impl Lie {
     pub(super) fn liar<'a>(&'a self, cast: &'a Cast) -> &'a Name {
         match self {
             Lie::Cohort { .. } | Lie::List { .. } | Lie::Roster { .. } => cast.first_server(),
-            Lie::Open { .. } => &cast.hospital,
+            Lie::Open { .. } | Lie::Begin { .. } | Lie::Abort { .. } | Lie::Result { .. } => &cast.hospital,
             Lie::MaskedSum { who } | Lie::Box { who, .. } | Lie::MaskSum { who } => who,
         }
     }
@@ -157,6 +236,9 @@ impl Lie {
             Lie::Box { .. } => "another box",
             Lie::MaskSum { .. } => "another mask sum",
             Lie::Roster { .. } => "another roster",
+            Lie::Begin { .. } => "another begin",
+            Lie::Abort { .. } => "another abort",
+            Lie::Result { .. } => "another result",
         }
     }
 }
@@ -210,7 +292,32 @@ pub(super) fn draw_splits(
 
 fn draw_split(shape: &Shape, cast: &Cast, dice: &mut Dice, takes: &mut impl FnMut(&Name) -> bool) -> Option<Lie> {
     let shown = draw_shown(cast, dice)?;
-    Some(Lie::Roster { shown, how: draw_roster(shape, cast, dice, takes)? })
+    Some(match dice.below(13) {
+        0..=3 => Lie::Roster { shown, how: draw_roster(shape, cast, dice, takes)? },
+        4..=7 => draw_begin(shown, dice)?,
+        8 | 9 => {
+            let later = dice.within(1, 40_000);
+            let when = *dice.one_of(&[
+                AbortLie::Begun(1),
+                AbortLie::Begun(later),
+                AbortLie::Instead,
+                AbortLie::Answered(1),
+            ])?;
+            Lie::Abort { shown, when, last: dice.percent(30) }
+        }
+        _ => {
+            let hows = [
+                ResultLie::Early,
+                ResultLie::Early,
+                ResultLie::TooFew,
+                ResultLie::Count,
+                ResultLie::Last,
+                ResultLie::OtherRound,
+                ResultLie::Aborted,
+            ];
+            Lie::Result { shown, how: *dice.one_of(&hows)? }
+        }
+    })
 }
 
 /// Some of all parties: few of them, most or all.
@@ -236,4 +343,25 @@ fn draw_roster(
         7 | 8 => RosterLie::OtherKey { by: lender(dice)? },
         _ => RosterLie::CopiedKey { by: lender(dice)? },
     })
+}
+
+fn draw_begin(shown: BTreeSet<Name>, dice: &mut Dice) -> Option<Lie> {
+    let number = BeginLie::Number(*dice.one_of(&[1, 1, 3])?);
+    let hows = [
+        BeginLie::Snapshot,
+        BeginLie::Snapshot,
+        BeginLie::Narrow,
+        BeginLie::Wide,
+        BeginLie::Wide,
+        BeginLie::Bound,
+        BeginLie::Dimension,
+        number,
+        number,
+        BeginLie::Seconds,
+        BeginLie::Seconds,
+        BeginLie::SameAs,
+        BeginLie::Enough,
+    ];
+    let after = *dice.one_of(&[None, None, Some(1), Some(3_000), Some(20_000)])?;
+    Some(Lie::Begin { shown, how: *dice.one_of(&hows)?, after })
 }

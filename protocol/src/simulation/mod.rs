@@ -18,6 +18,8 @@
 mod dice;
 mod fault;
 mod forge;
+mod forge_begin;
+mod forge_ending;
 mod forge_roster;
 mod lie;
 mod masks;
@@ -29,7 +31,7 @@ mod subject;
 mod weather;
 
 pub use fault::{Blow, Counts, Fate, Fault, KINDS, Part, Which};
-pub use lie::{CohortLie, Lie, ListLie, OpenLie, RosterLie};
+pub use lie::{AbortLie, BeginLie, CohortLie, Lie, ListLie, OpenLie, ResultLie, RosterLie};
 pub use oracle::Failure;
 pub use play::Outcome;
 use serde::{Deserialize, Serialize};

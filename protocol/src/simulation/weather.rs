@@ -134,8 +134,8 @@ impl Weather {
         if self.calm {
             return vec![delivery];
         }
-        let (told, lie) = self.liars.tell(delivery);
-        if let Some(lie) = lie {
+        let (told, lies) = self.liars.tell(delivery);
+        for lie in lies {
             self.counts.add(lie.name());
             let lie = Fault::Lie(lie);
             if !self.fired.contains(&lie) {
