@@ -15,6 +15,7 @@
 //! assert_eq!(case.play().trace, outcome.trace, "the same seed, the same run");
 //! ```
 
+mod blocks;
 mod dice;
 mod fault;
 mod forge;

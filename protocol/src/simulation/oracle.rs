@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::blocks;
 use super::masks::Masks;
 use super::shape::{Cast, DIGIT_BITS, Shape};
 use super::subject;
@@ -11,7 +12,6 @@ use crate::kdf::chunk_digest;
 use crate::memory::{Step, signing_key};
 use crate::merkle;
 use crate::message::{Begin, Cohort, Open, Share, ShareCore, cohort_leaf};
-use crate::sharing::Sharing;
 use crate::step::{Answer, Effects, Event, Input};
 use crate::wire::{Frame, Signed};
 
@@ -348,9 +348,8 @@ impl Oracle {
     fn are_held(&self, who: &Name, session: SessionId, open: &Open) -> bool {
         let seats = self.committees.get(&(who.clone(), session));
         let seat = seats.and_then(|seats| seats.iter().position(|seat| seat == who));
-        let Ok(sharing) = Sharing::new(self.shape.committee, self.shape.threshold) else { return false };
         let Some(seat) = seat.map(|seat| seat as u8) else { return false };
-        let held: BTreeSet<u16> = sharing.held_by(seat).into_iter().map(|block| block as u16).collect();
+        let held = blocks::held(self.shape.committee, self.shape.threshold, seat);
         let asked = open.senders.iter().filter(|(sender, _)| *sender == seat).map(|(_, blocks)| blocks);
         asked.into_iter().all(|blocks| {
             let each: BTreeSet<u16> = blocks.iter().copied().collect();
