@@ -43,6 +43,24 @@ fn two_begins_for_one_round_are_never_added_up() {
     assert!(study.faults().iter().all(|(_, found)| *found == fault));
 }
 
+/// *one Begin per round*: a server that is shown another Begin refuses that one for want of Shares. The hospital may have
+/// forgotten that it asked so, and accuses nobody.
+#[test]
+fn a_refuse_after_another_begin_accuses_nobody() {
+    let mut study = Build::new(6, 4, 1).start();
+    let cut = study.cut(|d| d.address.kind == Kind::Begin && d.receiver == name("server"));
+    study.put(|_| {});
+    study.settle();
+    let other = study.forge_begin(1, |begin| begin.round_seconds = 30);
+    cut.mend();
+    study.deliver_all(&other, &[name("server")]);
+    study.net.run();
+    assert_eq!(study.end(), End::Aborted(AbortReason::NoCohort));
+    let why = "a server's Refuse after another Begin than this hospital has";
+    assert!(study.dropped(&name("hospital")).contains(&(Kind::Refuse, why)));
+    assert_eq!(study.accused(), []);
+}
+
 /// *payload key committed in Begin*: a payload under two keys: whoever is given a key that does not fit the
 /// commitment declines, and whoever is given two names the hospital.
 #[test]

@@ -147,7 +147,8 @@ impl Open {
         let (round, _) = self.parts()?;
         let snapshot = round.asked.begin.snapshot.clone();
         if frame.envelope.after != round.asked.digest {
-            return Err(rule("a server's Refuse continues the Begin"));
+            // The server may be honest: a hospital that came back with an older store asked another question before.
+            return Err(Stop::Useless("a server's Refuse after another Begin than this hospital has"));
         }
         let last = round.last.with_abort();
         let (reason, advice) = match refuse {

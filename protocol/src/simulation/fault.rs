@@ -173,7 +173,7 @@ pub enum Fault {
 }
 
 /// A kind of fault, and how often it must have happened in a thousand runs for them to say anything.
-pub const KINDS: [(&str, u64); 29] = [
+pub const KINDS: [(&str, u64); 33] = [
     ("drop", 1500),
     ("repeat", 5000),
     ("reorder", 6000),
@@ -203,6 +203,10 @@ pub const KINDS: [(&str, u64); 29] = [
     ("another open", 20),
     ("another box", 15),
     ("another mask sum", 12),
+    ("another roster", 20),
+    ("another begin", 20),
+    ("another abort", 10),
+    ("another result", 10),
 ];
 
 /// How often each kind of fault happened.
@@ -251,8 +255,8 @@ fn down(dice: &mut Dice) -> u64 {
     dice.within(most / 2, most)
 }
 
-/// The blows of a run, by the step at which they fall, and its lies.
-pub(super) fn draw_blows(shape: &Shape, cast: &Cast, dice: &mut Dice) -> Vec<Fault> {
+/// The blows of a run, by the step at which they fall, and its lies; those that split a study have dice of their own.
+pub(super) fn draw_blows(shape: &Shape, cast: &Cast, dice: &mut Dice, splits: &mut Dice) -> Vec<Fault> {
     let everybody: Vec<&Name> = cast.everybody().collect();
     let talk = u64::from(shape.patients) * u64::from(shape.committee + shape.servers + 3);
     let horizon = shape.acts.len() as u64 * (talk + 10);
@@ -284,6 +288,7 @@ pub(super) fn draw_blows(shape: &Shape, cast: &Cast, dice: &mut Dice) -> Vec<Fau
         blows.push(Fault::Blow(step, blow));
     }
     blows.extend(lie::draw(shape, cast, dice, |who| restored.takes(who)).map(Fault::Lie));
+    blows.extend(lie::draw_splits(shape, cast, splits, |who| restored.takes(who)).into_iter().map(Fault::Lie));
     blows
 }
 

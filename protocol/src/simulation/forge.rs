@@ -7,18 +7,37 @@ use serde::Serialize;
 use serde_bytes::ByteBuf;
 
 use super::fault::Part;
-use super::lie::{CohortLie, Lie, ListLie, OpenLie};
+use super::forge_begin::other_begin;
+use super::forge_ending::{Endings, abort};
+use super::forge_roster::Rosters;
+use super::lie::{AbortLie, CohortLie, Lie, ListLie, OpenLie, ResultLie};
 use super::shape::{Cast, Shape};
-use crate::id::{Digest, Kind, MessageName, Name, Place, RoundNo, SessionId, SessionTag, To};
+use crate::id::{Address, Digest, Kind, MessageName, Name, Place, RoundNo, SessionId, SessionTag, To};
 use crate::kdf::{self, chunk_digest};
 use crate::memory::{Delivery, signing_key};
 use crate::merkle;
 use crate::message::{Cohort, CohortShares, List, MaskSum, MaskedSum, Open, Share, cohort_leaf};
 use crate::places::Places;
+use crate::step::Effects;
 use crate::wire::{self, Envelope, Frame, Signed};
 
 /// A signed message and its attachment.
-type Told = (Signed, Vec<u8>);
+pub(super) type Told = (Signed, Vec<u8>);
+
+/// The kinds of messages that lies take the place of.
+const KINDS: [Kind; 11] = [
+    Kind::Cohort,
+    Kind::MaskedSum,
+    Kind::List,
+    Kind::Open,
+    Kind::Share,
+    Kind::MaskSum,
+    Kind::Roster,
+    Kind::Place,
+    Kind::Begin,
+    Kind::Result,
+    Kind::Abort,
+];
 
 /// Those who lie in a run.
 #[derive(Debug)]
@@ -31,37 +50,92 @@ pub(super) struct Liars {
     shares: BTreeMap<(SessionId, RoundNo, Place), Digest>,
     /// What was told already, and is told again as it is.
     told: BTreeSet<Digest>,
+    rosters: Rosters,
+    endings: Endings,
 }
 
 impl Liars {
     pub(super) fn new(lies: Vec<Lie>, cast: &Cast, shape: &Shape) -> Self {
         let (quorum, min_cohort) = (shape.quorum().into(), shape.min_cohort.into());
-        Self { lies, cast: cast.clone(), quorum, min_cohort, shares: BTreeMap::new(), told: BTreeSet::new() }
+        let (shares, told) = (BTreeMap::new(), BTreeSet::new());
+        let (rosters, endings) = (Rosters::default(), Endings::default());
+        Self { lies, cast: cast.clone(), quorum, min_cohort, shares, told, rosters, endings }
     }
 
-    /// The deliveries that take the place of `delivery`, and the lie among them.
-    pub(super) fn tell(&mut self, delivery: Delivery) -> (Vec<Delivery>, Option<Lie>) {
-        let lies = [Kind::Cohort, Kind::MaskedSum, Kind::List, Kind::Open, Kind::Share, Kind::MaskSum];
-        let frame = match Frame::decode(&delivery.payload) {
-            Ok(frame) if !self.lies.is_empty() && lies.contains(&delivery.address.kind) => frame,
-            _ => return (vec![delivery], None),
-        };
+    /// The deliveries that take the place of `delivery`, and the lies among them.
+    pub(super) fn tell(&mut self, delivery: Delivery) -> (Vec<Delivery>, Vec<Lie>) {
+        if self.lies.is_empty() || !KINDS.contains(&delivery.address.kind) {
+            return (vec![delivery], Vec::new());
+        }
+        let Ok(frame) = Frame::decode(&delivery.payload) else { return (vec![delivery], Vec::new()) };
         self.learn(&frame);
         if self.told.contains(&frame.digest) {
-            return (vec![delivery], None);
+            return (vec![delivery], Vec::new());
         }
-        let told = self.lies.iter().find_map(|lie| Some((lie.clone(), self.make(lie, &frame, &delivery.receiver)?)));
-        let Some((lie, (signed, attachment))) = told else { return (vec![delivery], None) };
+        let (mut lies, mut beside) = (Vec::new(), Vec::new());
+        for lie in self.lies.clone() {
+            let said = self.beside(&lie, &frame, &delivery);
+            if !said.is_empty() {
+                beside.extend(said);
+                lies.push(lie);
+            }
+        }
+        let mut all = self.instead(&frame, delivery, &mut lies);
+        all.extend(beside);
+        (all, lies)
+    }
+
+    /// What takes the place of a message, where one of the lies does; it joins `lies`.
+    fn instead(&mut self, frame: &Frame, delivery: Delivery, lies: &mut Vec<Lie>) -> Vec<Delivery> {
+        let told = self.lies.iter().find_map(|lie| Some((lie.clone(), self.make(lie, frame, &delivery.receiver)?)));
+        let Some((lie, (signed, attachment))) = told else { return vec![delivery] };
         self.told.insert(signed.digest());
-        let payload = signed.frame(&attachment);
-        let mut address = delivery.address.clone();
-        address.name = name_of(&payload);
-        let told = Delivery { address, payload, ..delivery.clone() };
+        if let Ok(frame) = signed.open() {
+            self.endings.learn(&frame);
+        }
+        let told = stand(&signed, &attachment, &delivery);
         let all = match &lie {
-            Lie::Cohort { after: Some(delay), .. } => vec![delivery, Delivery { delay: *delay, ..told }],
+            Lie::Cohort { after: Some(delay), .. } | Lie::Begin { after: Some(delay), .. } => {
+                vec![delivery, Delivery { delay: *delay, ..told }]
+            }
             _ => vec![told],
         };
-        (all, Some(lie))
+        lies.push(lie);
+        all
+    }
+
+    /// What is said beside a message.
+    fn beside(&mut self, lie: &Lie, frame: &Frame, delivery: &Delivery) -> Vec<Delivery> {
+        let to = &delivery.receiver;
+        if frame.envelope.from != *lie.liar(&self.cast) {
+            return Vec::new();
+        }
+        let (told, delay, shown) = match (lie, frame.envelope.kind) {
+            (Lie::Abort { shown, when: AbortLie::Begun(delay), last }, Kind::Begin)
+            | (Lie::Abort { shown, when: AbortLie::Answered(delay), last }, Kind::Result)
+                if shown.contains(to) =>
+            {
+                (abort(frame, *last), *delay, vec![to])
+            }
+            (Lie::Result { shown, how: ResultLie::Early }, Kind::Open) => {
+                (self.endings.early(frame), 1, shown.iter().collect())
+            }
+            _ => return Vec::new(),
+        };
+        let Some((signed, attachment)) = told else { return Vec::new() };
+        self.told.insert(signed.digest());
+        let said = stand(&signed, &attachment, delivery);
+        let address = Address { to: To::All, ..said.address };
+        let to = |receiver: &Name| (receiver.clone(), address.clone(), said.payload.clone());
+        let all = shown.into_iter().map(to);
+        all.map(|(receiver, address, payload)| Delivery { receiver, address, payload, delay }).collect()
+    }
+
+    /// Takes note of what the first server writes of a set-up.
+    pub(super) fn written(&mut self, who: &Name, effects: &Effects) {
+        if !self.lies.is_empty() && who == self.cast.first_server() {
+            self.rosters.written(effects);
+        }
     }
 
     /// Another patient than `name`, or another party where that is none.
@@ -72,6 +146,7 @@ impl Liars {
     }
 
     fn learn(&mut self, frame: &Frame) {
+        self.endings.learn(frame);
         if frame.envelope.kind != Kind::Share {
             return;
         }
@@ -93,6 +168,14 @@ impl Liars {
             (Lie::Open { shown, how }, Kind::Open) if shown.contains(to) => self.open(frame, *how),
             (Lie::Box { shown, .. }, Kind::Share) if shown.contains(to) => other_box(frame),
             (Lie::MaskSum { .. }, Kind::MaskSum) => mask_sum(frame),
+            (Lie::Begin { shown, how, .. }, Kind::Begin) if shown.contains(to) => other_begin(frame, *how),
+            (Lie::Abort { shown, when: AbortLie::Instead, last }, Kind::Result) if shown.contains(to) => {
+                abort(frame, *last)
+            }
+            (Lie::Result { shown, how }, kind) if shown.contains(to) => {
+                self.endings.other(frame, kind, *how, self.quorum)
+            }
+            (Lie::Roster { shown, how }, kind) if shown.contains(to) => self.rosters.other(frame, kind, how, to),
             _ => None,
         }
     }
@@ -215,9 +298,24 @@ fn altered(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The same message with another body, signed by its sender.
-fn sign<B: Serialize>(frame: &Frame, body: &B) -> Signed {
-    let envelope = Envelope { body: ByteBuf::from(wire::encode(body)), ..frame.envelope.clone() };
+pub(super) fn sign<B: Serialize>(frame: &Frame, body: &B) -> Signed {
+    sign_after(frame, frame.envelope.after, body)
+}
+
+/// The same message with another body, after another one than it continues, signed by its sender.
+pub(super) fn sign_after<B: Serialize>(frame: &Frame, after: Digest, body: &B) -> Signed {
+    let envelope = Envelope { after, body: ByteBuf::from(wire::encode(body)), ..frame.envelope.clone() };
     Signed::new(&envelope, &signing_key(&envelope.from))
+}
+
+/// A message on the way that `delivery` takes, under the subject that it says itself.
+fn stand(signed: &Signed, attachment: &[u8], delivery: &Delivery) -> Delivery {
+    let payload = signed.frame(attachment);
+    let mut address = Address { name: name_of(&payload), ..delivery.address.clone() };
+    if let Ok(frame) = signed.open() {
+        (address.kind, address.round) = (frame.envelope.kind, frame.envelope.round);
+    }
+    Delivery { address, payload, ..delivery.clone() }
 }
 
 /// The same message under a subject with another part, in which `other` stands for a name.

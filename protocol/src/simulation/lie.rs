@@ -52,6 +52,118 @@ pub enum Lie {
         /// Who.
         who: Name,
     },
+    /// The first server shows these another Roster, with the list and the places that go with it.
+    Roster {
+        /// To whom.
+        shown: BTreeSet<Name>,
+        /// Which.
+        how: RosterLie,
+    },
+    /// The hospital shows these another Begin.
+    Begin {
+        /// To whom.
+        shown: BTreeSet<Name>,
+        /// Which.
+        how: BeginLie,
+        /// So many milliseconds after the true one; instead of it where there are none.
+        after: Option<u64>,
+    },
+    /// The hospital tells these that a round was aborted which was not.
+    Abort {
+        /// Whom.
+        shown: BTreeSet<Name>,
+        /// When.
+        when: AbortLie,
+        /// Whether it says that the session ends with it.
+        last: bool,
+    },
+    /// The hospital shows these another Result.
+    Result {
+        /// To whom.
+        shown: BTreeSet<Name>,
+        /// Which.
+        how: ResultLie,
+    },
+}
+
+/// When a round is said to be aborted that was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AbortLie {
+    /// So many milliseconds after its Begin.
+    Begun(u64),
+    /// Instead of its Result.
+    Instead,
+    /// So many milliseconds after its Result.
+    Answered(u64),
+}
+
+/// Another Result than the true one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResultLie {
+    /// Before the sums are there: with the Open.
+    Early,
+    /// With a Confirm less than the quorum.
+    TooFew,
+    /// With another count than that of its Cohort.
+    Count,
+    /// It says that the session ends with it, or that it does not.
+    Last,
+    /// Of the Cohort of another round.
+    OtherRound,
+    /// Where the round was aborted, of the Cohort that was to be opened.
+    Aborted,
+}
+
+/// Another Begin than the true one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BeginLie {
+    /// Over another snapshot.
+    Snapshot,
+    /// In a ring that cannot hold the sum.
+    Narrow,
+    /// In a wider ring.
+    Wide,
+    /// With half the bound, as one that bisects values.
+    Bound,
+    /// Of a longer vector.
+    Dimension,
+    /// Of so many rounds later.
+    Number(u8),
+    /// With half the time.
+    Seconds,
+    /// Over the cohort of the round before, or of none, where the true one says otherwise.
+    SameAs,
+    /// With a cohort that is fixed as soon as one patient shared.
+    Enough,
+}
+
+/// Another Roster than the true one. Who gives away its key for it is corrupt too, and is shown the true one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RosterLie {
+    /// Of one patient less, one outside the committee where there is any.
+    Fewer,
+    /// Its last two have changed places.
+    SwappedPlaces,
+    /// The first two of the committee have changed seats.
+    SwappedSeats,
+    /// Somebody else who is marked sits on the first seat.
+    OtherSeat,
+    /// With another seal key in the first seat's Join, which its owner did not sign.
+    ForgedKey,
+    /// With another seal key in the Join of a member, signed by it.
+    OtherKey {
+        /// Whose.
+        by: Name,
+    },
+    /// With another member's seal key in the Join of a member, signed by it.
+    CopiedKey {
+        /// Whose.
+        by: Name,
+    },
 }
 
 /// Another Cohort than the true one.
@@ -100,10 +212,19 @@ impl Lie {
     /// Who says it.
     pub(super) fn liar<'a>(&'a self, cast: &'a Cast) -> &'a Name {
         match self {
-            Lie::Cohort { .. } | Lie::List { .. } => cast.first_server(),
-            Lie::Open { .. } => &cast.hospital,
+            Lie::Cohort { .. } | Lie::List { .. } | Lie::Roster { .. } => cast.first_server(),
+            Lie::Open { .. } | Lie::Begin { .. } | Lie::Abort { .. } | Lie::Result { .. } => &cast.hospital,
             Lie::MaskedSum { who } | Lie::Box { who, .. } | Lie::MaskSum { who } => who,
         }
+    }
+
+    /// Who says it, and who lends its key to it.
+    pub(super) fn liars<'a>(&'a self, cast: &'a Cast) -> impl Iterator<Item = &'a Name> {
+        let lender = match self {
+            Lie::Roster { how: RosterLie::OtherKey { by } | RosterLie::CopiedKey { by }, .. } => Some(by),
+            _ => None,
+        };
+        [self.liar(cast)].into_iter().chain(lender)
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -114,6 +235,10 @@ impl Lie {
             Lie::Open { .. } => "another open",
             Lie::Box { .. } => "another box",
             Lie::MaskSum { .. } => "another mask sum",
+            Lie::Roster { .. } => "another roster",
+            Lie::Begin { .. } => "another begin",
+            Lie::Abort { .. } => "another abort",
+            Lie::Result { .. } => "another result",
         }
     }
 }
@@ -151,4 +276,92 @@ fn draw_one(shape: &Shape, cast: &Cast, dice: &mut Dice, takes: &mut impl FnMut(
         8 | 9 => Lie::Box { who: dice.one_of(&cast.patients).filter(|who| takes(who))?.clone(), shown },
         _ => Lie::MaskSum { who: dice.one_of(marked).filter(|who| takes(who))?.clone() },
     })
+}
+
+/// Lies by which parties are shown different studies, one or two in three of ten; drawn apart from the others, so that
+/// these stay what they are.
+pub(super) fn draw_splits(
+    shape: &Shape,
+    cast: &Cast,
+    dice: &mut Dice,
+    mut takes: impl FnMut(&Name) -> bool,
+) -> Vec<Lie> {
+    let count = if dice.percent(30) { dice.within(1, 2) } else { 0 };
+    (0..count).filter_map(|_| draw_split(shape, cast, dice, &mut takes)).collect()
+}
+
+fn draw_split(shape: &Shape, cast: &Cast, dice: &mut Dice, takes: &mut impl FnMut(&Name) -> bool) -> Option<Lie> {
+    let shown = draw_shown(cast, dice)?;
+    Some(match dice.below(13) {
+        0..=3 => Lie::Roster { shown, how: draw_roster(shape, cast, dice, takes)? },
+        4..=7 => draw_begin(shown, dice)?,
+        8 | 9 => {
+            let later = dice.within(1, 40_000);
+            let when = *dice.one_of(&[
+                AbortLie::Begun(1),
+                AbortLie::Begun(later),
+                AbortLie::Instead,
+                AbortLie::Answered(1),
+            ])?;
+            Lie::Abort { shown, when, last: dice.percent(30) }
+        }
+        _ => {
+            let hows = [
+                ResultLie::Early,
+                ResultLie::Early,
+                ResultLie::TooFew,
+                ResultLie::Count,
+                ResultLie::Last,
+                ResultLie::OtherRound,
+                ResultLie::Aborted,
+            ];
+            Lie::Result { shown, how: *dice.one_of(&hows)? }
+        }
+    })
+}
+
+/// Some of all parties: few of them, most or all.
+fn draw_shown(cast: &Cast, dice: &mut Dice) -> Option<BTreeSet<Name>> {
+    let share = *dice.one_of(&[30, 60, 100])?;
+    Some(cast.everybody().filter(|_| dice.percent(share)).cloned().collect())
+}
+
+fn draw_roster(
+    shape: &Shape,
+    cast: &Cast,
+    dice: &mut Dice,
+    takes: &mut impl FnMut(&Name) -> bool,
+) -> Option<RosterLie> {
+    let marked = cast.patients.get(..usize::from(shape.marked)).unwrap_or_default();
+    let mut lender = |dice: &mut Dice| dice.one_of(marked).filter(|who| takes(who)).cloned();
+    Some(match dice.below(10) {
+        0..=2 => RosterLie::Fewer,
+        3 => RosterLie::SwappedPlaces,
+        4 => RosterLie::SwappedSeats,
+        5 => RosterLie::OtherSeat,
+        6 => RosterLie::ForgedKey,
+        7 | 8 => RosterLie::OtherKey { by: lender(dice)? },
+        _ => RosterLie::CopiedKey { by: lender(dice)? },
+    })
+}
+
+fn draw_begin(shown: BTreeSet<Name>, dice: &mut Dice) -> Option<Lie> {
+    let number = BeginLie::Number(*dice.one_of(&[1, 1, 3])?);
+    let hows = [
+        BeginLie::Snapshot,
+        BeginLie::Snapshot,
+        BeginLie::Narrow,
+        BeginLie::Wide,
+        BeginLie::Wide,
+        BeginLie::Bound,
+        BeginLie::Dimension,
+        number,
+        number,
+        BeginLie::Seconds,
+        BeginLie::Seconds,
+        BeginLie::SameAs,
+        BeginLie::Enough,
+    ];
+    let after = *dice.one_of(&[None, None, Some(1), Some(3_000), Some(20_000)])?;
+    Some(Lie::Begin { shown, how: *dice.one_of(&hows)?, after })
 }

@@ -15,9 +15,13 @@
 //! assert_eq!(case.play().trace, outcome.trace, "the same seed, the same run");
 //! ```
 
+mod blocks;
 mod dice;
 mod fault;
 mod forge;
+mod forge_begin;
+mod forge_ending;
+mod forge_roster;
 mod lie;
 mod masks;
 mod oracle;
@@ -28,7 +32,7 @@ mod subject;
 mod weather;
 
 pub use fault::{Blow, Counts, Fate, Fault, KINDS, Part, Which};
-pub use lie::{CohortLie, Lie, ListLie, OpenLie};
+pub use lie::{AbortLie, BeginLie, CohortLie, Lie, ListLie, OpenLie, ResultLie, RosterLie};
 pub use oracle::Failure;
 pub use play::Outcome;
 use serde::{Deserialize, Serialize};
@@ -56,7 +60,8 @@ impl Case {
     /// The run of a seed.
     pub fn draw(seed: u64) -> Self {
         let shape = Shape::draw(&mut Dice::new(seed, 1));
-        let blows = shape.cast().map(|cast| fault::draw_blows(&shape, &cast, &mut Dice::new(seed, 2)));
+        let (mut blows, mut splits) = (Dice::new(seed, 2), Dice::new(seed, 4));
+        let blows = shape.cast().map(|cast| fault::draw_blows(&shape, &cast, &mut blows, &mut splits));
         Self { seed, shape, faults: blows.unwrap_or_default(), drawn: true }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::blocks;
 use super::masks::Masks;
 use super::shape::{Cast, DIGIT_BITS, Shape};
 use super::subject;
@@ -11,7 +12,6 @@ use crate::kdf::chunk_digest;
 use crate::memory::{Step, signing_key};
 use crate::merkle;
 use crate::message::{Begin, Cohort, Open, Share, ShareCore, cohort_leaf};
-use crate::sharing::Sharing;
 use crate::step::{Answer, Effects, Event, Input};
 use crate::wire::{Frame, Signed};
 
@@ -24,12 +24,20 @@ pub struct Failure {
     pub what: String,
 }
 
+/// A question, and the Roster that it is asked of.
+#[derive(Clone, Debug)]
+struct Asked {
+    begin: Begin,
+    roster: Digest,
+}
+
 /// A cohort that a server fixed.
 #[derive(Clone, Debug)]
 struct Fixed {
     session: SessionId,
     round: RoundNo,
     begin: Digest,
+    roster: Digest,
     snapshot: Snapshot,
     cohort: Cohort,
     confirmed: BTreeSet<Name>,
@@ -65,14 +73,14 @@ pub(super) struct Oracle {
     trace: blake3::Hasher,
     /// Who came back with an older store, and so may have forgotten what it promised.
     pub(super) restored: BTreeSet<Name>,
-    /// Who is where on the Roster.
-    places: BTreeMap<(SessionId, u32), u8>,
+    /// Who is where on each Roster.
+    places: BTreeMap<(Digest, Place), u8>,
     /// What was sent from each place in answer to each Begin; more than one Share where its patient was restored.
     shares: BTreeMap<(Digest, Place), BTreeSet<Digest>>,
     masks: Masks,
-    begins: BTreeMap<Digest, Begin>,
-    /// By session and seat.
-    committees: BTreeMap<SessionId, Vec<Name>>,
+    begins: BTreeMap<Digest, Asked>,
+    /// By session, as each party was shown it, and seat.
+    committees: BTreeMap<(Name, SessionId), Vec<Name>>,
     /// What the hospital signed.
     opens: BTreeMap<Digest, (Digest, Open)>,
     fixed: BTreeMap<Digest, Fixed>,
@@ -211,7 +219,7 @@ impl Oracle {
         if !self.sent.contains(&chunk_digest(payload)) {
             self.tampered.insert((who.clone(), address.from.clone()));
         }
-        if !matches!(address.kind, Kind::Cohort | Kind::Open) {
+        if !matches!(address.kind, Kind::Begin | Kind::Cohort | Kind::Open) {
             return;
         }
         let Ok(frame) = Frame::decode(payload) else { return };
@@ -220,6 +228,7 @@ impl Oracle {
             Kind::Cohort if by(self.cast.first_server()) && self.begins.contains_key(&frame.envelope.after) => {
                 self.judge_cohort(&frame);
             }
+            Kind::Begin if by(&self.cast.hospital) => self.note_begin(&frame),
             Kind::Open if by(&self.cast.hospital) => {
                 if let Ok(open) = frame.envelope.body::<Open>() {
                     self.opens.insert(frame.digest, (frame.envelope.after, open));
@@ -238,15 +247,10 @@ impl Oracle {
         };
         let (session, round) = (frame.envelope.session, frame.envelope.round);
         match kind {
-            Kind::Begin => {
-                if let Ok(begin) = frame.envelope.body::<Begin>() {
-                    self.begins.insert(frame.digest, begin);
-                }
-            }
+            Kind::Begin => self.note_begin(&frame),
             Kind::Share => {
                 let core = frame.envelope.body::<Share>().ok().and_then(|share| share.open_core());
                 if let (Some(core), Some(i)) = (core, self.cast.number(who)) {
-                    self.places.insert((session, core.place.0), i);
                     self.judge_share(who, i, &frame, &core);
                 }
             }
@@ -256,14 +260,22 @@ impl Oracle {
         }
     }
 
+    fn note_begin(&mut self, frame: &Frame) {
+        if let Ok(begin) = frame.envelope.body::<Begin>() {
+            self.begins.insert(frame.digest, Asked { begin, roster: frame.envelope.after });
+        }
+    }
+
     /// No mask covers two vectors; of a vector that rides in its Share that can be seen.
     fn judge_share(&mut self, who: &Name, i: u8, frame: &Frame, core: &ShareCore) {
         let begin = frame.envelope.after;
+        let Some(asked) = self.begins.get(&begin) else {
+            return self.fail("share", format!("{who} shares what nobody asked for"));
+        };
+        self.places.insert((asked.roster, core.place), i);
         self.shares.entry((begin, core.place)).or_default().insert(frame.digest);
         let rides = core.chunks == [chunk_digest(&frame.attachment)];
-        if let Some(asked) = self.begins.get(&begin).filter(|_| rides)
-            && self.masks.is_used(&self.shape, i, (asked, begin), &frame.attachment)
-        {
+        if rides && self.masks.is_used(&self.shape, i, (&asked.begin, begin), &frame.attachment) {
             self.fail("fresh masks", format!("{who} masked two vectors with one mask"));
         }
     }
@@ -272,10 +284,11 @@ impl Oracle {
         let (session, round) = (frame.envelope.session, frame.envelope.round);
         let Ok(cohort) = frame.envelope.body::<Cohort>() else { return };
         let begin = frame.envelope.after;
-        let Some(snapshot) = self.begins.get(&begin).map(|begin| begin.snapshot.clone()) else {
+        let Some(asked) = self.begins.get(&begin) else {
             return self.fail("cohort", format!("a Cohort of round {} answers no Begin", round.0));
         };
-        let fixed = Fixed { session, round, begin, snapshot, cohort, confirmed: BTreeSet::new() };
+        let (roster, snapshot) = (asked.roster, asked.begin.snapshot.clone());
+        let fixed = Fixed { session, round, begin, roster, snapshot, cohort, confirmed: BTreeSet::new() };
         self.fixed.entry(frame.digest).or_insert(fixed);
     }
 
@@ -333,10 +346,10 @@ impl Oracle {
 
     /// Whether what an Open asks of a member are blocks that it holds, each once.
     fn are_held(&self, who: &Name, session: SessionId, open: &Open) -> bool {
-        let seat = self.committees.get(&session).and_then(|seats| seats.iter().position(|seat| seat == who));
-        let Ok(sharing) = Sharing::new(self.shape.committee, self.shape.threshold) else { return false };
+        let seats = self.committees.get(&(who.clone(), session));
+        let seat = seats.and_then(|seats| seats.iter().position(|seat| seat == who));
         let Some(seat) = seat.map(|seat| seat as u8) else { return false };
-        let held: BTreeSet<u16> = sharing.held_by(seat).into_iter().map(|block| block as u16).collect();
+        let held = blocks::held(self.shape.committee, self.shape.threshold, seat);
         let asked = open.senders.iter().filter(|(sender, _)| *sender == seat).map(|(_, blocks)| blocks);
         asked.into_iter().all(|blocks| {
             let each: BTreeSet<u16> = blocks.iter().copied().collect();
@@ -344,7 +357,8 @@ impl Oracle {
         })
     }
 
-    /// One opening a round, of k patients or more; and over a snapshot the same people or others.
+    /// One opening a round, of k patients or more; and over a snapshot the same people or others. Who was shown another
+    /// Roster is in no cohort of this one.
     fn judge_opening(&mut self, digest: Digest, opened: &Fixed) {
         if opened.cohort.places.len() < self.min_cohort {
             self.fail("smallest cohort", format!("round {} opens {}", opened.round.0, opened.cohort.places.len()));
@@ -352,7 +366,16 @@ impl Oracle {
         let quorum = self.quorum;
         let others = self.fixed.iter().filter(|(other, fixed)| **other != digest && fixed.confirmed.len() >= quorum);
         let mut failures = Vec::new();
+        let honest = self.honest_people(opened);
         for (_, other) in others.filter(|(_, other)| other.session == opened.session) {
+            if other.roster != opened.roster {
+                if !self.honest_people(other).is_disjoint(&honest) {
+                    let what =
+                        format!("rounds {} and {} of two Rosters share a patient", other.round.0, opened.round.0);
+                    failures.push(("one roster", what));
+                }
+                continue;
+            }
             if other.round == opened.round {
                 failures.push(("one opening", format!("two cohorts of round {} can be opened", opened.round.0)));
             }
@@ -376,7 +399,7 @@ impl Oracle {
                 self.fail("no accusation", format!("{who} accuses whoever follows the protocol: {fault}"));
             }
             Event::Roster { session, committee, .. } => {
-                self.committees.entry(*session).or_insert_with(|| committee.clone());
+                self.committees.insert((who.clone(), *session), committee.clone());
             }
             Event::Aborted { reason, .. } if *who == self.cast.hospital => {
                 *self.aborts.entry(reason.code()).or_default() += 1;
@@ -401,7 +424,16 @@ impl Oracle {
     /// Who is in a cohort, by number.
     fn people(&self, fixed: &Fixed) -> BTreeSet<u8> {
         let places = fixed.cohort.places.iter();
-        places.filter_map(|place| self.places.get(&(fixed.session, place.0)).copied()).collect()
+        places.filter_map(|place| self.places.get(&(fixed.roster, place)).copied()).collect()
+    }
+
+    /// Those of them who keep the rules: not who lies, and not who may have forgotten what it did.
+    fn honest_people(&self, fixed: &Fixed) -> BTreeSet<u8> {
+        let keeps = |i: &u8| {
+            let who = self.cast.patients.get(usize::from(*i));
+            who.is_some_and(|who| !self.restored.contains(who) && !self.liars.contains(who))
+        };
+        self.people(fixed).into_iter().filter(keeps).collect()
     }
 
     /// The sum says of each patient how often it was counted and with which of its values.
@@ -464,6 +496,9 @@ impl Oracle {
             return self.fail("receipt", format!("{who} has a receipt for no cohort that was fixed"));
         };
         let people = self.people(fixed);
+        if fixed.confirmed.len() < self.quorum {
+            return self.fail("receipt", format!("{who} has a receipt for a cohort that no quorum confirmed"));
+        }
         // A patient that came back with an older store may have lost its place.
         if people.len() != count as usize || (people.contains(&i) != included && !self.restored.contains(who)) {
             self.fail(

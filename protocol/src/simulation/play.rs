@@ -14,7 +14,7 @@ use super::weather::{Source, Weather};
 use crate::early;
 use crate::error::PlanError;
 use crate::id::{Digest, Name, Role, SessionId, Time};
-use crate::memory::Network;
+use crate::memory::{Network, Step};
 use crate::records::Records;
 
 /// The most steps of a run: one that takes more does not come to rest.
@@ -113,14 +113,19 @@ impl<'a> Play<'a> {
         let cast = shape.cast()?;
         let silent: BTreeSet<Name> =
             shape.silent.iter().filter_map(|i| cast.patients.get(usize::from(*i)).cloned()).collect();
-        let liars = lies.iter().map(|lie| lie.liar(&cast).clone()).collect();
+        let liars = lies.iter().flat_map(|lie| lie.liars(&cast).cloned()).collect();
         let oracle = Rc::new(RefCell::new(Oracle::new(shape, &cast, liars)));
         let mut weather = Weather::new(source, silent, Network::START, Liars::new(lies, &cast, shape));
         shape.silent.iter().for_each(|_| weather.counts.add("silent patient"));
         let weather = Rc::new(RefCell::new(weather));
         let mut net = Network::new(seed);
-        let (looks, passes) = (oracle.clone(), weather.clone());
-        net.watch(move |who, step| looks.borrow_mut().look(who, step));
+        let (looks, passes, writes) = (oracle.clone(), weather.clone(), weather.clone());
+        net.watch(move |who, step| {
+            if let Step::Effects(effects) = step {
+                writes.borrow_mut().written(who, effects);
+            }
+            looks.borrow_mut().look(who, step);
+        });
         net.tamper(move |delivery| passes.borrow_mut().pass(delivery));
         let mut blows = blows.to_vec();
         blows.sort_by_key(|(step, _)| *step);

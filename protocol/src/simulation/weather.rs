@@ -8,6 +8,7 @@ use super::forge::{Liars, alter, forge, readdress};
 use crate::id::{Kind, Name, RoundNo, Time};
 use crate::kdf;
 use crate::memory::Delivery;
+use crate::step::Effects;
 
 /// Where the fates of messages come from.
 #[derive(Clone, Debug)]
@@ -119,6 +120,11 @@ impl Weather {
         self.cuts.push(Cut { who: who.clone(), deaf, mute, until: self.now.plus_millis(millis) });
     }
 
+    /// Shows liars what a party is about to write.
+    pub(super) fn written(&mut self, who: &Name, effects: &Effects) {
+        self.liars.written(who, effects);
+    }
+
     /// The deliveries that take the place of `delivery`.
     pub(super) fn pass(&mut self, delivery: Delivery) -> Vec<Delivery> {
         let address = &delivery.address;
@@ -128,8 +134,8 @@ impl Weather {
         if self.calm {
             return vec![delivery];
         }
-        let (told, lie) = self.liars.tell(delivery);
-        if let Some(lie) = lie {
+        let (told, lies) = self.liars.tell(delivery);
+        for lie in lies {
             self.counts.add(lie.name());
             let lie = Fault::Lie(lie);
             if !self.fired.contains(&lie) {
