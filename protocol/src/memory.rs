@@ -15,7 +15,7 @@ use crate::desk::Me;
 use crate::error::PlanError;
 use crate::hospital::Hospital;
 use crate::id::{Address, Authority, Chain, Dates, Identity, Kind, Name, Role, SessionId, Snapshot, Time, To};
-use crate::job::{Job, JobId};
+use crate::job::{Job, JobId, Outcome};
 use crate::kdf;
 use crate::patient::{OfferError, Patient};
 use crate::plan::{Ask, Plan};
@@ -89,6 +89,9 @@ pub type Watcher = Box<dyn FnMut(&Name, &Step<'_>)>;
 
 /// What becomes of a message on its way: the deliveries that take its place.
 pub type Tamper = Box<dyn FnMut(Delivery) -> Vec<Delivery>>;
+
+/// Runs the jobs of all parties: what each gives.
+pub(crate) type Worker = Box<dyn FnMut(&Name, Job) -> Outcome>;
 
 /// The machine of one party.
 #[derive(Debug)]
@@ -167,6 +170,7 @@ pub struct Network {
     held: BTreeMap<(Time, u64), Delivery>,
     tamper: Option<Tamper>,
     watcher: Option<Watcher>,
+    worker: Option<Worker>,
     events: Vec<(Name, Event)>,
 }
 
@@ -189,6 +193,7 @@ impl Network {
             held: BTreeMap::new(),
             tamper: None,
             watcher: None,
+            worker: None,
             events: Vec::new(),
         }
     }
@@ -331,6 +336,11 @@ impl Network {
     /// Has `watcher` look on from now on.
     pub fn watch(&mut self, watcher: impl FnMut(&Name, &Step<'_>) + 'static) {
         self.watcher = Some(Box::new(watcher));
+    }
+
+    /// Has `worker` run all jobs from now on, in place of the parties themselves.
+    pub(crate) fn work(&mut self, worker: impl FnMut(&Name, Job) -> Outcome + 'static) {
+        self.worker = Some(Box::new(worker));
     }
 
     /// How a party's machine prints; nothing for one that is not running.
@@ -556,7 +566,11 @@ impl Network {
         let mut ready = self.parties.iter_mut().filter(|(_, party)| party.slow_until <= self.now);
         let job = ready.find_map(|(name, party)| Some((name.clone(), party.jobs.pop_front()?)));
         if let Some((name, (id, job))) = job {
-            self.hand(&name, Input::Done(id, job.run()));
+            let outcome = match &mut self.worker {
+                Some(worker) => worker(&name, job),
+                None => job.run(),
+            };
+            self.hand(&name, Input::Done(id, outcome));
             return true;
         }
         let Some(delivery) = self.queue.pop_front() else { return false };

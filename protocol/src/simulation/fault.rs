@@ -173,7 +173,7 @@ pub enum Fault {
 }
 
 /// A kind of fault, and how often it must have happened in a thousand runs for them to say anything.
-pub const KINDS: [(&str, u64); 33] = [
+pub const KINDS: [(&str, u64); 35] = [
     ("drop", 1500),
     ("repeat", 5000),
     ("reorder", 6000),
@@ -206,7 +206,9 @@ pub const KINDS: [(&str, u64); 33] = [
     ("another roster", 300),
     ("another begin", 300),
     ("another abort", 100),
-    ("another result", 25),
+    ("another result", 12),
+    ("wrong sum", 5),
+    ("another draw", 15),
 ];
 
 /// How often each kind of fault happened.

@@ -11,8 +11,10 @@ use super::forge_begin::other_begin;
 use super::forge_ending::{Endings, abort};
 use super::forge_roster::Rosters;
 use super::lie::{AbortLie, CohortLie, Lie, ListLie, OpenLie, ResultLie};
+use super::misreckon::{self, Worked};
 use super::shape::{Cast, Shape};
 use crate::id::{Address, Digest, Kind, MessageName, Name, Place, RoundNo, SessionId, SessionTag, To};
+use crate::job::Job;
 use crate::kdf::{self, chunk_digest};
 use crate::memory::{Delivery, signing_key};
 use crate::merkle;
@@ -136,6 +138,11 @@ impl Liars {
         if !self.lies.is_empty() && who == self.cast.first_server() {
             self.rosters.written(effects);
         }
+    }
+
+    /// Runs a job as its owner's lies have it; whether it is one of them, and by how much it is off.
+    pub(super) fn work(&self, who: &Name, job: Job, calm: bool) -> Worked<'_> {
+        misreckon::work(&self.lies, who, job, calm)
     }
 
     /// Another patient than `name`, or another party where that is none.

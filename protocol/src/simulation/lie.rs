@@ -68,6 +68,21 @@ pub enum Lie {
         /// So many milliseconds after the true one; instead of it where there are none.
         after: Option<u64>,
     },
+    /// A member seals sums of masks that are wrong by one, of vectors of one chunk; more of a longer one than is drawn for a
+    /// check may be wrong and not be found.
+    WrongSum {
+        /// Who.
+        who: Name,
+        /// Which sums.
+        which: SumLie,
+    },
+    /// A patient masks a block with another seed than the one that it seals for it.
+    OtherDraw {
+        /// Who.
+        who: Name,
+        /// Which block, counted around their number.
+        block: u16,
+    },
     /// The hospital tells these that a round was aborted which was not.
     Abort {
         /// Whom.
@@ -84,6 +99,18 @@ pub enum Lie {
         /// Which.
         how: ResultLie,
     },
+}
+
+/// Which sums a member seals that are wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SumLie {
+    /// Those that an Open asks for.
+    Opened,
+    /// Those that a Check asks for.
+    Checked,
+    /// Both.
+    Both,
 }
 
 /// When a round is said to be aborted that was not.
@@ -215,6 +242,7 @@ impl Lie {
             Lie::Cohort { .. } | Lie::List { .. } | Lie::Roster { .. } => cast.first_server(),
             Lie::Open { .. } | Lie::Begin { .. } | Lie::Abort { .. } | Lie::Result { .. } => &cast.hospital,
             Lie::MaskedSum { who } | Lie::Box { who, .. } | Lie::MaskSum { who } => who,
+            Lie::WrongSum { who, .. } | Lie::OtherDraw { who, .. } => who,
         }
     }
 
@@ -237,6 +265,8 @@ impl Lie {
             Lie::MaskSum { .. } => "another mask sum",
             Lie::Roster { .. } => "another roster",
             Lie::Begin { .. } => "another begin",
+            Lie::WrongSum { .. } => "wrong sum",
+            Lie::OtherDraw { .. } => "another draw",
             Lie::Abort { .. } => "another abort",
             Lie::Result { .. } => "another result",
         }
@@ -292,7 +322,8 @@ pub(super) fn draw_splits(
 
 fn draw_split(shape: &Shape, cast: &Cast, dice: &mut Dice, takes: &mut impl FnMut(&Name) -> bool) -> Option<Lie> {
     let shown = draw_shown(cast, dice)?;
-    Some(match dice.below(13) {
+    let marked = cast.patients.get(..usize::from(shape.marked)).unwrap_or_default();
+    Some(match dice.below(18) {
         0..=3 => Lie::Roster { shown, how: draw_roster(shape, cast, dice, takes)? },
         4..=7 => draw_begin(shown, dice)?,
         8 | 9 => {
@@ -305,7 +336,7 @@ fn draw_split(shape: &Shape, cast: &Cast, dice: &mut Dice, takes: &mut impl FnMu
             ])?;
             Lie::Abort { shown, when, last: dice.percent(30) }
         }
-        _ => {
+        10..=12 => {
             let hows = [
                 ResultLie::Early,
                 ResultLie::Early,
@@ -316,6 +347,14 @@ fn draw_split(shape: &Shape, cast: &Cast, dice: &mut Dice, takes: &mut impl FnMu
                 ResultLie::Aborted,
             ];
             Lie::Result { shown, how: *dice.one_of(&hows)? }
+        }
+        13..=15 => {
+            let which = *dice.one_of(&[SumLie::Opened, SumLie::Checked, SumLie::Both])?;
+            Lie::WrongSum { who: dice.one_of(marked).filter(|who| takes(who))?.clone(), which }
+        }
+        _ => {
+            let block = dice.below(4) as u16;
+            Lie::OtherDraw { who: dice.one_of(&cast.patients).filter(|who| takes(who))?.clone(), block }
         }
     })
 }

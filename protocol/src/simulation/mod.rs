@@ -24,6 +24,7 @@ mod forge_ending;
 mod forge_roster;
 mod lie;
 mod masks;
+mod misreckon;
 mod oracle;
 mod play;
 mod shape;
@@ -32,7 +33,7 @@ mod subject;
 mod weather;
 
 pub use fault::{Blow, Counts, Fate, Fault, KINDS, Part, Which};
-pub use lie::{AbortLie, BeginLie, CohortLie, Lie, ListLie, OpenLie, ResultLie, RosterLie};
+pub use lie::{AbortLie, BeginLie, CohortLie, Lie, ListLie, OpenLie, ResultLie, RosterLie, SumLie};
 pub use oracle::Failure;
 pub use play::Outcome;
 use serde::{Deserialize, Serialize};

@@ -1,10 +1,13 @@
 //! What must hold after every step, whatever goes wrong.
 
+mod answers;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::blocks;
 use super::masks::Masks;
-use super::shape::{Cast, DIGIT_BITS, Shape};
+use super::misreckon::Errors;
+use super::shape::{Cast, Shape};
 use super::subject;
 use crate::error::{Fault, Wrong};
 use crate::id::{Digest, Kind, Name, Place, RoundNo, SessionId, Snapshot};
@@ -12,7 +15,7 @@ use crate::kdf::chunk_digest;
 use crate::memory::{Step, signing_key};
 use crate::merkle;
 use crate::message::{Begin, Cohort, Open, Share, ShareCore, cohort_leaf};
-use crate::step::{Answer, Effects, Event, Input};
+use crate::step::{Effects, Event, Input};
 use crate::wire::{Frame, Signed};
 
 /// A rule that did not hold.
@@ -78,6 +81,8 @@ pub(super) struct Oracle {
     /// What was sent from each place in answer to each Begin; more than one Share where its patient was restored.
     shares: BTreeMap<(Digest, Place), BTreeSet<Digest>>,
     masks: Masks,
+    /// What liars added to sums.
+    pub(super) errors: Errors,
     begins: BTreeMap<Digest, Asked>,
     /// By session, as each party was shown it, and seat.
     committees: BTreeMap<(Name, SessionId), Vec<Name>>,
@@ -116,6 +121,7 @@ impl Oracle {
             places: BTreeMap::new(),
             shares: BTreeMap::new(),
             masks: Masks::default(),
+            errors: Errors::default(),
             begins: BTreeMap::new(),
             committees: BTreeMap::new(),
             opens: BTreeMap::new(),
@@ -434,53 +440,6 @@ impl Oracle {
             who.is_some_and(|who| !self.restored.contains(who) && !self.liars.contains(who))
         };
         self.people(fixed).into_iter().filter(keeps).collect()
-    }
-
-    /// The sum says of each patient how often it was counted and with which of its values.
-    fn judge_answer(&mut self, answer: &Answer) {
-        let round = answer.round.0;
-        let Some(fixed) = self.cohort(answer.session, answer.round, answer.cohort_root).cloned() else {
-            return self.fail("frozen cohort", format!("the answer of round {round} is over no cohort that was fixed"));
-        };
-        let people = self.people(&fixed);
-        if fixed.confirmed.len() < self.quorum || (answer.confirmations as usize) < self.quorum {
-            self.fail("quorum", format!("round {round} was opened with {} Confirms", fixed.confirmed.len()));
-        }
-        if people.len() != answer.cohort as usize || fixed.snapshot != answer.snapshot {
-            self.fail("frozen cohort", format!("the answer of round {round} says {} patients", answer.cohort));
-        }
-        if let Err(what) = self.count(answer, &people) {
-            self.fail("exact sum", format!("round {round} over {people:?}: {what}"));
-        }
-        self.answers.push((answer.session, answer.round, answer.snapshot.clone(), people));
-    }
-
-    fn count(&mut self, answer: &Answer, people: &BTreeSet<u8>) -> Result<(), String> {
-        let [first, second, ..] = answer.sum.as_slice() else { return Err("no coordinates".into()) };
-        let repeats = answer.sum.chunks(2).all(|pair| pair == [*first, *second]);
-        if !repeats || answer.sum.len() != self.dimension as usize {
-            return Err("coordinates that must be equal are not".into());
-        }
-        let digit = |sum: i64, i: u8| (sum >> (DIGIT_BITS * u32::from(i))) & ((1 << DIGIT_BITS) - 1);
-        let all = 1_i64 << (DIGIT_BITS * self.cast.patients.len() as u32);
-        if [first, second].iter().any(|sum| !(0..all).contains(*sum)) {
-            return Err(format!("sums {first:x} and {second:x} hold more than the patients' values"));
-        }
-        for i in 0..self.cast.patients.len() as u8 {
-            let counted = (digit(*first, i), digit(*second, i));
-            let version = match (people.contains(&i), counted) {
-                (false, (0, 0)) => continue,
-                (true, (1, 0)) => 0,
-                (true, (0, 1)) => 1,
-                (inside, _) => return Err(format!("p{i}, in the cohort: {inside}, is counted {counted:?} times")),
-            };
-            let frozen = *self.versions.entry((i, answer.snapshot.clone())).or_insert(version);
-            let restored = self.cast.patients.get(usize::from(i)).is_some_and(|who| self.restored.contains(who));
-            if frozen != version && !restored {
-                return Err(format!("p{i} is counted with other values than before"));
-            }
-        }
-        Ok(())
     }
 
     fn judge_receipt(

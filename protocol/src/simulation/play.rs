@@ -127,6 +127,12 @@ impl<'a> Play<'a> {
             looks.borrow_mut().look(who, step);
         });
         net.tamper(move |delivery| passes.borrow_mut().pass(delivery));
+        let (errs, works) = (oracle.clone(), weather.clone());
+        net.work(move |who, job| {
+            let (outcome, error) = works.borrow_mut().work(who, job);
+            error.into_iter().for_each(|error| errs.borrow_mut().errors.note(who, error));
+            outcome
+        });
         let mut blows = blows.to_vec();
         blows.sort_by_key(|(step, _)| *step);
         blows.reverse();

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::dice::Dice;
 use super::fault::{Counts, Fate, Fault, Part, Which};
 use super::forge::{Liars, alter, forge, readdress};
+use super::lie::Lie;
+use super::misreckon::{Misreckoned, Worked};
 use crate::id::{Kind, Name, RoundNo, Time};
+use crate::job::{Job, Outcome};
 use crate::kdf;
 use crate::memory::Delivery;
 use crate::step::Effects;
@@ -135,14 +138,25 @@ impl Weather {
             return vec![delivery];
         }
         let (told, lies) = self.liars.tell(delivery);
-        for lie in lies {
-            self.counts.add(lie.name());
-            let lie = Fault::Lie(lie);
-            if !self.fired.contains(&lie) {
-                self.fired.push(lie);
-            }
-        }
+        lies.into_iter().for_each(|lie| self.note(lie));
         told.into_iter().flat_map(|delivery| self.carry(delivery)).collect()
+    }
+
+    /// Somebody lied.
+    fn note(&mut self, lie: Lie) {
+        self.counts.add(lie.name());
+        let lie = Fault::Lie(lie);
+        if !self.fired.contains(&lie) {
+            self.fired.push(lie);
+        }
+    }
+
+    /// Runs a party's job; by how much it is off, where its owner is one who lies so.
+    pub(super) fn work(&mut self, who: &Name, job: Job) -> (Outcome, Option<Misreckoned>) {
+        let Worked { outcome, error, lie } = self.liars.work(who, job, self.calm);
+        let lie = lie.cloned();
+        lie.into_iter().for_each(|lie| self.note(lie));
+        (outcome, error)
     }
 
     /// What becomes on its way of what was said.
