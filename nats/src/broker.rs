@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use certs::Study;
@@ -54,6 +54,15 @@ pub enum BrokerError {
         reason: String,
         /// Where all of it is.
         log: PathBuf,
+    },
+    /// nats-server can store nothing any more, and will not until it is started again.
+    #[error(
+        "nats-server cannot write the board: {reason}. Make room on its disk, then start the broker again: what it \
+         acknowledged is kept, and parties write again what it did not"
+    )]
+    CannotStore {
+        /// What the system said of which file.
+        reason: String,
     },
     /// nats-server does not take the configuration.
     #[error("nats-server keeps its old configuration: {reason}")]
@@ -121,6 +130,7 @@ enum Notice {
     Reloaded,
     NotReloaded(String),
     PortInUse,
+    CannotStore(String),
     Last(String),
 }
 
@@ -183,14 +193,25 @@ impl Broker {
     pub async fn reload(&mut self, parties: &[(Role, Name)]) -> Result<(), BrokerError> {
         write_private(&self.files.config, render(&self.settings, parties, &self.study, &self.consumers).as_bytes())?;
         // What was said before does not answer this reload.
-        while self.notices.try_recv().is_ok() {}
+        while let Ok(notice) = self.notices.try_recv() {
+            self.unless_failed(notice)?;
+        }
         self.signal(Signal::HUP);
         self.within(RELOAD, Self::until_reloaded).await
     }
 
-    /// Returns when nats-server ends by itself. Cancel safe.
-    pub async fn ended(&mut self) -> io::Result<ExitStatus> {
-        self.child.wait().await
+    /// Returns when nats-server serves no longer, with the reason: it has ended, or can store nothing. Cancel safe.
+    pub async fn failed(&mut self) -> BrokerError {
+        loop {
+            let Some(notice) = self.notices.recv().await else { return self.silence() };
+            if let Err(error) = self.unless_failed(notice) {
+                if matches!(error, BrokerError::Ended { .. }) {
+                    // Said before its end: now its port is free too.
+                    self.child.wait().await.ok();
+                }
+                return error;
+            }
+        }
     }
 
     /// Lets nats-server close its files, and kills it if it takes too long.
@@ -222,7 +243,7 @@ impl Broker {
             match self.notices.recv().await {
                 Some(Notice::Listening(found)) => port = found,
                 Some(Notice::Ready) => return Ok(port),
-                Some(other) => self.unless_ended(other)?,
+                Some(other) => self.unless_failed(other)?,
                 None => return Err(self.silence()),
             }
         }
@@ -233,18 +254,19 @@ impl Broker {
             match self.notices.recv().await {
                 Some(Notice::Reloaded) => return Ok(()),
                 Some(Notice::NotReloaded(reason)) => return Err(BrokerError::NotReloaded { reason }),
-                Some(other) => self.unless_ended(other)?,
+                Some(other) => self.unless_failed(other)?,
                 None => return Err(self.silence()),
             }
         }
     }
 
-    fn unless_ended(&self, notice: Notice) -> Result<(), BrokerError> {
+    fn unless_failed(&self, notice: Notice) -> Result<(), BrokerError> {
         match notice {
             Notice::PortInUse => Err(BrokerError::PortInUse {
                 host: self.settings.host.clone(),
                 port: self.settings.port.unwrap_or_default(),
             }),
+            Notice::CannotStore(reason) => Err(BrokerError::CannotStore { reason }),
             Notice::Last(reason) => Err(BrokerError::Ended { reason, log: self.files.log.clone() }),
             Notice::Listening(_) | Notice::Ready | Notice::Reloaded | Notice::NotReloaded(_) => Ok(()),
         }
@@ -369,6 +391,8 @@ fn notice(text: &str) -> Option<Notice> {
         Some(Notice::NotReloaded(reason.into()))
     } else if text.starts_with("Error listening on port") && text.contains("address already in use") {
         Some(Notice::PortInUse)
+    } else if let Some((_, reason)) = text.split_once("critical write error: ") {
+        Some(Notice::CannotStore(reason.into()))
     } else {
         None
     }
@@ -440,6 +464,10 @@ mod tests {
         assert!(matches!(notice(text_of(line)), Some(Notice::Listening(42741))));
         let line = "[1] 2026/11/22 17:20:21.5 [FTL] Error listening on port: 127.0.0.1:1, \"listen tcp 127.0.0.1:1: bind: address already in use\"";
         assert!(matches!(notice(text_of(line)), Some(Notice::PortInUse)));
+        let line = "[1] 2026/11/22 17:20:21.5 [ERR] JetStream stream '$G > WARD' critical write error: write 1.blk: no space left on device";
+        assert!(
+            matches!(notice(text_of(line)), Some(Notice::CannotStore(why)) if why == "write 1.blk: no space left on device")
+        );
         assert!(notice("Starting nats-server").is_none());
     }
 

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use nats::{BrokerError, LinkError};
 use protocol::{Kind, Role};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use support::{Home, PATIENCE, address, next};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,7 +65,7 @@ async fn a_broker_left_behind_is_ended_and_a_stranger_is_not() {
     let mut left = home.start(None).await;
     let port = left.endpoint().port;
     let next = home.start(Some(port)).await;
-    tokio::time::timeout(PATIENCE, left.ended()).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, left.failed()).await.unwrap();
     next.stop().await.unwrap();
 
     // A process that got the number since.
@@ -72,6 +73,37 @@ async fn a_broker_left_behind_is_ended_and_a_stranger_is_not() {
     assert!(!pid.exists());
     std::fs::write(&pid, std::process::id().to_string()).unwrap();
     home.start(None).await.stop().await.unwrap();
+}
+
+/// A stream that nats-server could not write once it writes no more until it is started again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_whose_disk_is_full_says_so_and_keeps_what_it_acknowledged() {
+    let home = Home::new();
+    let mut broker = home.start(None).await;
+    home.operator(&broker).await;
+    let alice = home.board(&broker, "alice").await;
+    alice.publish(&address(1, "alice", "bob", Kind::Share, 1), "1".into()).await.unwrap();
+    let pid = Pid::from_raw(broker.pid().unwrap().try_into().unwrap());
+    prlimit(pid, Resource::Fsize, Rlimit { current: Some(0), maximum: getrlimit(Resource::Fsize).maximum }).unwrap();
+    let writing = tokio::spawn({
+        let alice = alice.clone();
+        async move { alice.publish(&address(1, "alice", "bob", Kind::Share, 2), "2".into()).await }
+    });
+    let failed = tokio::time::timeout(PATIENCE, broker.failed()).await.unwrap();
+    assert!(matches!(failed, BrokerError::CannotStore { .. }), "{failed:?}");
+    assert!(failed.to_string().contains("Make room on its disk"), "{failed}");
+    let port = broker.endpoint().port;
+    broker.stop().await.unwrap();
+
+    let broker = home.start(Some(port)).await;
+    home.operator(&broker).await;
+    writing.await.unwrap().unwrap();
+    let mut inbox = home.board(&broker, "bob").await.follow().await.unwrap();
+    for text in ["1", "2"] {
+        let delivery = next(&mut inbox).await;
+        assert_eq!(delivery.payload, text);
+        delivery.ack().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

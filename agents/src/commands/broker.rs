@@ -109,9 +109,7 @@ impl Keeper {
         let mut look = tokio::time::interval(LOOK);
         loop {
             tokio::select! {
-                ended = self.broker.ended() => {
-                    anyhow::bail!("nats-server ended ({}): its log is {}", ended?, self.broker.log().display());
-                }
+                failed = self.broker.failed() => return Err(failed.into()),
                 delivery = self.outcomes.next() => {
                     let delivery = delivery?;
                     self.note_end(&delivery);

@@ -54,21 +54,26 @@ impl Process {
         let _ = pidfd_send_signal(&self.descriptor, signal);
     }
 
-    /// From now on a write to any file fails, as on a disk that is full.
-    pub fn fill_disk(&self) {
-        self.limit_files(Some(0));
+    /// Its number.
+    pub fn pid(&self) -> Pid {
+        self.pid
     }
+}
 
-    /// What it writes is stored again.
-    pub fn free_disk(&self) {
-        self.limit_files(None);
-    }
+/// From now on a write of this process to any file fails, as on a disk that is full.
+pub fn fill_disk(pid: Pid) {
+    limit_files(pid, Some(0));
+}
 
-    fn limit_files(&self, current: Option<u64>) {
-        let maximum = getrlimit(Resource::Fsize).maximum;
-        // It may just have ended.
-        let _ = prlimit(Some(self.pid), Resource::Fsize, Rlimit { current: current.or(maximum), maximum });
-    }
+/// What it writes is stored again.
+pub fn free_disk(pid: Pid) {
+    limit_files(pid, None);
+}
+
+fn limit_files(pid: Pid, current: Option<u64>) {
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    // It may just have ended.
+    let _ = prlimit(Some(pid), Resource::Fsize, Rlimit { current: current.or(maximum), maximum });
 }
 
 /// Tells each line of `source` until it ends.

@@ -96,7 +96,7 @@ pub enum Whom {
     Hospital,
     /// `ward broker`, which takes nats-server with it.
     Broker,
-    /// nats-server, which takes `ward broker` with it.
+    /// nats-server, which takes `ward broker` with it when it dies or cannot write.
     NatsServer,
 }
 
@@ -231,8 +231,9 @@ impl Fault {
             vec![Whom::Member(number), Whom::Outsider(number), Whom::Server(number % servers), Whom::Hospital];
         match blow {
             Blow::Kill | Blow::Pause => whom.extend([Whom::Broker, Whom::NatsServer]),
+            Blow::FullDisk => whom.push(Whom::NatsServer),
             // Parties are cut off from the broker one by one; nats-server is no program of ours, and reads its own clock.
-            Blow::Cut | Blow::Slow | Blow::FullDisk | Blow::Clock => {}
+            Blow::Cut | Blow::Slow | Blow::Clock => {}
         }
         let whom = *whom.choose(dice).unwrap_or(&Whom::Hospital);
         let when = Moment::draw(asks, dice);

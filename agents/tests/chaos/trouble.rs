@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::network::Weather;
+use super::process::{Process, fill_disk, free_disk};
 use super::scenario::{Blow, Fault, Whom};
 use super::stage::{Life, Stage};
 
@@ -23,8 +24,8 @@ pub struct Trouble {
     /// When so many messages are on the board it ends.
     messages: u32,
     began: Instant,
-    /// Processes that stand still and that the scenario did not start itself.
-    paused: Vec<Pid>,
+    /// The processes of nats-server, where it strikes them: the scenario did not start them itself.
+    nats_servers: Vec<Pid>,
 }
 
 impl Trouble {
@@ -32,14 +33,15 @@ impl Trouble {
     pub fn begin(fault: Fault, name: String, stage: &mut Stage, seen: u32) -> Self {
         let messages = seen + fault.span.map_or(0, |span| span.messages);
         let began = Instant::now();
-        let mut trouble = Self { fault, name, is_over: false, messages, began, paused: Vec::new() };
+        let mut trouble = Self { fault, name, is_over: false, messages, began, nats_servers: Vec::new() };
         trouble.strike(stage);
         trouble
     }
 
     fn strike(&mut self, stage: &mut Stage) {
-        let is_nats_server = self.fault.whom == Whom::NatsServer;
-        let nats_servers = if is_nats_server { stage.nats_servers() } else { Vec::new() };
+        if self.fault.whom == Whom::NatsServer {
+            self.nats_servers = stage.nats_servers();
+        }
         let Some(party) = stage.parties.get_mut(&self.name) else { return };
         match self.fault.blow {
             Blow::Kill | Blow::Clock => {
@@ -47,23 +49,33 @@ impl Trouble {
                     party.clock = self.fault.clock;
                 }
                 party.life = Life::Dies;
-                match nats_servers.is_empty() {
-                    true => party.process.signal(Signal::KILL),
-                    false => signal_all(&nats_servers, Signal::KILL),
-                }
+                self.signal(&party.process, Signal::KILL);
             }
-            Blow::Pause if is_nats_server => {
-                signal_all(&nats_servers, Signal::STOP);
-                self.paused = nats_servers;
-            }
-            Blow::Pause => party.process.signal(Signal::STOP),
+            Blow::Pause => self.signal(&party.process, Signal::STOP),
             Blow::Cut => party.turn(Weather::Cut),
             Blow::Slow => party.turn(Weather::Slow(DELAY)),
             Blow::FullDisk => {
                 party.had_full_disk = true;
-                party.process.fill_disk();
+                self.written_by(&party.process).for_each(fill_disk);
             }
         }
+    }
+
+    /// Signals nats-server where it strikes that, else the party's own process.
+    fn signal(&self, process: &Process, signal: Signal) {
+        if self.nats_servers.is_empty() {
+            process.signal(signal);
+        }
+        for pid in &self.nats_servers {
+            // One may have ended meanwhile.
+            let _ = kill_process(*pid, signal);
+        }
+    }
+
+    /// Whose files it is about.
+    fn written_by(&self, process: &Process) -> impl Iterator<Item = Pid> {
+        let own = self.nats_servers.is_empty().then(|| process.pid());
+        own.into_iter().chain(self.nats_servers.clone())
     }
 
     /// When it ends at the latest.
@@ -84,18 +96,10 @@ impl Trouble {
             Blow::Kill | Blow::Clock | Blow::FullDisk if party.life == Life::Dies => return false,
             Blow::Kill | Blow::Clock | Blow::FullDisk if party.life == Life::Fallen => stage.start_again(&self.name),
             Blow::Kill | Blow::Clock => {}
-            Blow::FullDisk => party.process.free_disk(),
-            Blow::Pause if self.paused.is_empty() => party.process.signal(Signal::CONT),
-            Blow::Pause => signal_all(&self.paused, Signal::CONT),
+            Blow::FullDisk => self.written_by(&party.process).for_each(free_disk),
+            Blow::Pause => self.signal(&party.process, Signal::CONT),
             Blow::Cut | Blow::Slow => party.turn(Weather::Clear),
         }
         true
-    }
-}
-
-fn signal_all(pids: &[Pid], signal: Signal) {
-    for pid in pids {
-        // One may have ended meanwhile.
-        let _ = kill_process(*pid, signal);
     }
 }
