@@ -8,6 +8,7 @@ mod confirms;
 mod hold;
 mod release;
 mod total;
+mod vouching;
 
 use std::collections::BTreeMap;
 
@@ -24,11 +25,11 @@ use crate::secret::Root;
 use crate::session::{Asked, Fixed, Joined, Lineup, Pieces, Rules, place_of, read_list};
 use crate::step::Event;
 use crate::wire::{self, Frame};
-use check::Vouching;
 use confirms::{Confirms, Proposal};
 use hold::Holdings;
 use release::Releases;
 pub(crate) use release::Ticket;
+use vouching::Vouching;
 
 /// The list of who joined: before it is whole a member knows nobody.
 #[derive(Debug)]

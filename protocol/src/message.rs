@@ -394,8 +394,9 @@ pub struct Check {
 }
 
 impl Check {
-    /// The most sums that one may ask for: the digests of the answer fit its signed part.
-    pub const MOST: usize = 8192;
+    /// The most sums that one may ask for, 64 MiB: a member holds the whole answer to one Check, and of one at a time. It
+    /// is at least one sum of each block that a member can hold in a session whose mask sums are checked.
+    pub const MOST: usize = 128;
 
     /// What is asked for, in the order of the answer: block by block, and of each the chunks.
     pub fn pairs(&self) -> impl Iterator<Item = (u16, u32)> + '_ {

@@ -277,6 +277,26 @@ fn two_opens_for_the_same_blocks_are_both_answered() {
     assert_eq!(study.faults(), []);
 }
 
+/// *exhaust a member's memory by Opens*: each answer is as long as the vector, and a member gives ten in a round. An honest
+/// hospital asks no more often: once in a tenth of it.
+#[test]
+fn a_member_answers_ten_opens_in_a_round() {
+    let (mut study, cohort, confirms) = confirmed();
+    let blocks: [&[u16]; 7] = [&[1], &[2], &[3], &[1, 2], &[1, 3], &[2, 3], &[1, 2, 3]];
+    for blocks in blocks {
+        send_open(&mut study, cohort, &confirms, vec![(0, blocks.to_vec())]);
+    }
+    for fewer in [&confirms[..3], &confirms[1..]] {
+        send_open(&mut study, cohort, fewer, vec![(0, vec![1])]);
+    }
+    send_open(&mut study, cohort, &confirms[1..], vec![(0, vec![2])]);
+    assert_eq!((study.net.count(Kind::MaskSum), study.faults()), (10, vec![]));
+    send_open(&mut study, cohort, &confirms[1..], vec![(0, vec![3])]);
+    let rule = "more Opens of one member than an honest hospital sends in a round";
+    assert_eq!(rule_of(&study.faults().pop().unwrap().1), rule);
+    assert_eq!(study.net.count(Kind::MaskSum), 10);
+}
+
 /// *collect q Confirms, wait, open after a later break-in*: after the round's end nobody releases.
 #[test]
 fn an_open_after_the_rounds_end_releases_nothing() {

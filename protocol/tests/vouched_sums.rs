@@ -7,8 +7,12 @@
 
 mod support;
 
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
 use bytes::Bytes;
-use protocol::memory::Delivery;
+use protocol::memory::{Delivery, Step};
 use protocol::message::*;
 use protocol::*;
 use serde_bytes::ByteBuf;
@@ -270,7 +274,11 @@ fn a_holder_that_says_nothing_is_replaced_or_named() {
 /// A study in which all members confirmed and the hospital is gone: Opens and Checks are ours to forge. The Open, which
 /// asks for no sum.
 fn confirmed() -> (Study, Signed) {
-    let mut study = Build::new(6, 4, 1).start();
+    confirmed_of(Build::new(6, 4, 1))
+}
+
+fn confirmed_of(build: Build) -> (Study, Signed) {
+    let mut study = build.start();
     study.put(|_| {});
     study.until(|net| net.count(Kind::Confirm) == 4);
     study.net.kill(&name("hospital"));
@@ -281,10 +289,15 @@ fn confirmed() -> (Study, Signed) {
 }
 
 fn send_check(study: &mut Study, open: Digest, blocks: &[u16], chunks: &[u32]) {
+    post_check(study, open, blocks, chunks);
+    study.net.sleep(100);
+}
+
+/// Puts a Check on its way.
+fn post_check(study: &mut Study, open: Digest, blocks: &[u16], chunks: &[u32]) {
     let check = Check { blocks: blocks.to_vec(), chunks: chunks.to_vec() };
     let check = study.sign(&name("hospital"), Kind::Check, To::One(p(0)), open, &check);
     study.deliver(&check, &p(0), &[]);
-    study.net.sleep(100);
 }
 
 /// *Checks*: a member vouches only for a cohort that it confirmed and that q members opened, for each sum once, for what it
@@ -339,4 +352,91 @@ fn a_check_of_another_cohort_or_after_the_end_is_not_answered() {
     study.net.sleep(60_000);
     send_check(&mut study, open.digest(), &[1], &[0]);
     assert_eq!(study.net.count(Kind::CheckSum), 0);
+}
+
+/// What a member has of the sums that it vouches for: how many are being made, sealed or on their way.
+#[derive(Default)]
+struct Held {
+    making: BTreeSet<JobId>,
+    sealing: BTreeSet<JobId>,
+    most: usize,
+}
+
+impl Held {
+    fn see(&mut self, step: &Step<'_>, sums: usize) {
+        match step {
+            Step::Effects(effects) => {
+                for (id, job) in &effects.jobs {
+                    let under_way = if matches!(job, Job::Seal { .. }) { &mut self.sealing } else { &mut self.making };
+                    under_way.insert(*id);
+                }
+            }
+            Step::Input(Input::Done(id, _)) => {
+                self.making.remove(id);
+                self.sealing.remove(id);
+            }
+            Step::Input(_) => {}
+        }
+        self.most = self.most.max(self.making.len() + sums * self.sealing.len());
+    }
+}
+
+/// *exhaust a member's memory by Checks*: whatever a hospital asks for, a member makes the sums of one Check at a time, and
+/// a Check asks for no more than 128.
+#[test]
+fn a_hospital_that_asks_for_everything_at_once_fills_no_members_memory() {
+    let (mut study, open) = confirmed_of(Build::new(6, 4, 1).wide(350_000));
+    study.deliver(&open, &p(0), &[]);
+    let held = Rc::new(RefCell::new(Held::default()));
+    let seen = held.clone();
+    study.net.watch(move |who, step| {
+        if *who == p(0) {
+            seen.borrow_mut().see(step, 2);
+        }
+    });
+    // Three chunks of three blocks, of which each Check asks two: all of them are on their way before one is answered.
+    for (blocks, chunks) in [([1, 2], 0), ([1, 2], 1), ([1, 3], 2)] {
+        post_check(&mut study, open.digest(), &blocks, &[chunks]);
+    }
+    study.net.sleep(100);
+    assert_eq!((study.net.count(Kind::CheckSum), held.borrow().most), (3, 2));
+    let many: Vec<u32> = (0..129).collect();
+    let check = Check { blocks: vec![3], chunks: many };
+    let check = study.sign(&name("hospital"), Kind::Check, To::One(p(0)), open.digest(), &check);
+    study.deliver(&check, &p(0), &[]);
+    study.net.sleep(100);
+    assert!(matches!(study.faults().pop().unwrap().1.wrong, Wrong::Wire(_)), "{:?}", study.faults());
+    assert_eq!(study.net.count(Kind::CheckSum), 3);
+}
+
+/// No copy of an answer is kept: what the board lost of it is made again, byte for byte.
+#[test]
+fn answers_to_checks_that_the_board_lost_are_made_again() {
+    let (mut study, open) = confirmed_of(Build::new(6, 4, 1).wide(200_000));
+    study.deliver(&open, &p(0), &[]);
+    for chunk in [0, 1] {
+        post_check(&mut study, open.digest(), &[1, 2], &[chunk]);
+    }
+    study.net.sleep(100);
+    let of_answers = |address: &Address| {
+        address.from == p(0) && address.to == To::One(name("hospital")) && address.kind != Kind::Confirm
+    };
+    let before: Vec<_> = study.net.board().clone().into_iter().filter(|(address, _)| of_answers(address)).collect();
+    assert_eq!(before.iter().filter(|(address, _)| address.kind == Kind::CheckSum).count(), 2);
+    before.iter().for_each(|(address, _)| study.net.lose(address));
+    let at_once = Rc::new(Cell::new(0));
+    let sent = at_once.clone();
+    study.net.watch(move |who, step| {
+        if let Step::Effects(effects) = step
+            && *who == p(0)
+        {
+            let of_checks = effects.send.iter().filter(|outgoing| outgoing.address.kind == Kind::CheckSum).count();
+            sent.set(sent.get().max(of_checks));
+        }
+    });
+    study.net.reconnect(&p(0));
+    assert_eq!(at_once.get(), 0, "a copy was kept");
+    study.net.sleep(100);
+    assert_eq!(at_once.get(), 1);
+    before.iter().for_each(|(address, payload)| assert_eq!(study.net.board().get(address), Some(payload)));
 }

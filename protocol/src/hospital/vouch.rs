@@ -328,7 +328,17 @@ mod tests {
     }
 
     #[test]
-    fn a_check_asks_for_no_more_than_a_message_holds() {
+    fn a_check_has_room_for_a_sum_of_each_block_that_a_member_holds() {
+        let all = (2..=10).flat_map(|c| (1..c).filter_map(move |t| Sharing::new(c, t).ok()));
+        for sharing in all.filter(|sharing| sharing.checkable()) {
+            let blocks = sharing.blocks();
+            let held = |seat: u8| blocks.iter().filter(|block| !block.contains(seat)).count();
+            assert!((0..sharing.committee()).all(|seat| held(seat) <= Check::MOST), "{sharing:?}");
+        }
+    }
+
+    #[test]
+    fn a_check_asks_for_no_more_sums_than_a_member_makes_at_once() {
         let wanted = [((0, 1), (0..9_000).collect()), ((0, 2), (0..9_000).collect()), ((1, 2), vec![7])];
         let checks = group(wanted.into());
         assert_eq!(checks.iter().map(|(_, check)| check.pairs().count()).sum::<usize>(), 18_001);

@@ -9,7 +9,7 @@ use vectors::Lanes;
 use super::hold::Holdings;
 use super::total::Total;
 use super::{Member, MemberDesk, Round, Stage};
-use crate::desk::{Stop, rule};
+use crate::desk::{Me, Stop, rule};
 use crate::id::{Digest, Kind, Place, RoundNo, SessionId, To};
 use crate::job::{Job, Outcome};
 use crate::kdf;
@@ -17,8 +17,12 @@ use crate::message::{MaskSum, Open};
 use crate::patient::Ticket as PatientTicket;
 use crate::places::Places;
 use crate::session::{Asked, Rules, read_confirms, sum_info};
+use crate::step::Outgoing;
 use crate::wire::{self, Frame};
 use vectors::StreamKey;
+
+/// The most Opens of a round that one member answers: a hospital asks others for what is missing once in a tenth of it.
+const MOST_OPENS: usize = 10;
 
 /// What a job of a member's was for.
 #[derive(Clone, Debug)]
@@ -55,6 +59,16 @@ impl Releases {
         let senders = sharing.default_senders(&everybody, asked.round.0).into_iter();
         let mine = senders.filter(|(sender, _)| *sender == seat).map(|(_, blocks)| (blocks, Total::new(asked.chunks)));
         Self { totals: mine.collect(), opens: BTreeMap::new() }
+    }
+
+    /// Takes what an Open asks for. The answer is as long as the vector, and is kept to the round's end: without a bound on
+    /// how many there are a hospital could fill this member's memory.
+    fn ask(&mut self, open: Digest, blocks: &[u16]) -> Result<(), Stop> {
+        if self.opens.len() >= MOST_OPENS {
+            return Err(rule("more Opens of one member than an honest hospital sends in a round"));
+        }
+        self.opens.insert(open, Some(blocks.to_vec()));
+        Ok(())
     }
 
     /// The seeds of `place` are held: its masks are added to what is made ahead.
@@ -148,7 +162,7 @@ impl Member {
         round.vouching.opens.insert(frame.digest);
         let Some((_, blocks)) = open.senders.into_iter().find(|(sender, _)| *sender == seat) else { return Ok(()) };
         check_blocks(&blocks, seat, rules)?;
-        round.releases.opens.insert(frame.digest, Some(blocks.clone()));
+        round.releases.ask(frame.digest, &blocks)?;
         // Other blocks than were expected: their sum is made now.
         let Round { asked, holdings, releases, .. } = round;
         let total = releases.totals.entry(blocks.clone()).or_insert_with(|| Total::new(asked.chunks));
@@ -226,31 +240,32 @@ impl Member {
         // What fits one message rides in it; the pieces of a long sum follow as chunks.
         let rides = if pieces.len() == 2 { 2 } else { 1 };
         let sum = |pieces| MaskSum { encapsulation: ByteBuf::from(encapsulation), pieces };
-        round.send_sealed((Kind::MaskSum, open), sum, pieces, rides, rules, desk);
+        let sends = round.sealed((Kind::MaskSum, open), sum, pieces, rides, rules, desk.me);
+        desk.out.send.extend(sends);
     }
 }
 
 impl Round {
-    /// Sends what was sealed for the hospital: a message of this kind after `after`, whose body names all pieces, with the
-    /// first `rides` of them attached; the others follow as chunks.
-    pub(super) fn send_sealed<B: Serialize>(
+    /// What was sealed for the hospital: a message of this kind after `after`, whose body names all pieces, with the first
+    /// `rides` of them attached; the others follow as chunks.
+    pub(super) fn sealed<B: Serialize>(
         &self,
         (kind, after): (Kind, Digest),
         body: impl FnOnce(Vec<Digest>) -> B,
         pieces: &[bytes::Bytes],
         rides: usize,
         rules: &Rules,
-        desk: &mut MemberDesk<'_>,
-    ) {
+        me: &Me,
+    ) -> Vec<Outgoing> {
         let digests: Vec<Digest> = pieces.iter().map(|piece| kdf::chunk_digest(piece)).collect();
         let to = To::One(rules.hospital.name.clone());
-        let pen = self.pen(rules, desk.me);
+        let pen = self.pen(rules, me);
         let signed = pen.sign(kind, to.clone(), after, &body(digests.clone()));
         let attached: Vec<_> = pieces.iter().take(rides).map(|piece| serde_bytes::Bytes::new(piece)).collect();
-        desk.out.send.push(pen.post(kind, &signed, to.clone(), &wire::encode(&attached)));
-        for (digest, piece) in digests.iter().zip(pieces).skip(rides) {
-            desk.out.send.push(pen.chunk(to.clone(), *digest, piece.clone()));
-        }
+        let message = pen.post(kind, &signed, to.clone(), &wire::encode(&attached));
+        let rest = digests.iter().zip(pieces).skip(rides);
+        let chunks = rest.map(|(digest, piece)| pen.chunk(to.clone(), *digest, piece.clone()));
+        std::iter::once(message).chain(chunks).collect()
     }
 }
 

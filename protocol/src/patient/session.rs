@@ -115,6 +115,9 @@ impl Session {
         if let Some(round) = &mut self.round {
             round.again(&self.rules, desk);
         }
+        if let Some(member) = &mut self.member {
+            member.again(&self.rules, desk);
+        }
     }
 
     /// Goes on with the round that was open when this patient was stopped.
@@ -417,6 +420,9 @@ impl Session {
     pub(super) fn sent(&mut self, address: &Address, desk: &mut Desk<'_, Ticket>) {
         if let Some(round) = &mut self.round {
             round.sent(address, desk);
+        }
+        if let Some(member) = &mut self.member {
+            member.sent(address, &self.rules, desk);
         }
     }
 
