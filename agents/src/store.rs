@@ -1,6 +1,6 @@
 //! Where an agent keeps what must outlive it: one database, any number of parties, commits in groups.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use protocol::{Name, Records, Write};
@@ -9,6 +9,52 @@ use tokio::sync::{mpsc, oneshot};
 
 /// (party, key) -> value.
 const RECORDS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("records");
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// What stands in the file is no database, or not a whole one.
+    #[error(
+        "the store {} is damaged ({cause}) and is not used. If another file was put in its place, put it back as it \
+         was, no older copy. Else move it away and start again: its sessions are lost to this party. A session goes on \
+         without its patients and members; one whose hospital or server it was is opened anew with `ward hospital sum \
+         --new`. What a patient shared before must not be given under its label again, as it cannot know of it any more",
+        .path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: Box<redb::Error>,
+    },
+    /// Another process has it open.
+    #[error("the store {} is open in another process: stop that one first", .0.display())]
+    InUse(PathBuf),
+    /// The system does not let it be opened.
+    #[error("the store {} cannot be opened: {cause}", .path.display())]
+    Closed {
+        /// The file.
+        path: PathBuf,
+        /// What the system or the database said.
+        cause: Box<redb::Error>,
+    },
+}
+
+impl OpenError {
+    fn new(path: &Path, cause: redb::Error) -> Self {
+        use redb::Error;
+        use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+        let (path, cause) = (path.to_owned(), Box::new(cause));
+        match &*cause {
+            Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch => OpenError::InUse(path),
+            Error::Io(error) if !matches!(error.kind(), InvalidData | UnexpectedEof) => {
+                OpenError::Closed { path, cause }
+            }
+            Error::UpgradeRequired(_) => OpenError::Closed { path, cause },
+            _ => OpenError::Damaged { path, cause },
+        }
+    }
+}
 
 /// One party's changes, and where to say that they are on the disk.
 struct Commit {
@@ -28,17 +74,9 @@ impl Store {
     /// Opens the database at `path`, readable by its owner only, and makes it if it is not there.
     ///
     /// # Errors
-    /// If the file cannot be opened, or another process has it open.
+    /// [`OpenError`] names the file, what is wrong with it and the remedy.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let open = || -> anyhow::Result<Database> {
-            create_private(path)?;
-            let database = Database::create(path)?;
-            let start = database.begin_write()?;
-            start.open_table(RECORDS)?;
-            start.commit()?;
-            Ok(database)
-        };
-        let database = open().with_context(|| format!("the store {} cannot be opened", path.display()))?;
+        let database = open(path).map_err(|cause| OpenError::new(path, cause))?;
         let database = std::sync::Arc::new(database);
         let (commits, queue) = mpsc::unbounded_channel();
         let writer = database.clone();
@@ -77,6 +115,23 @@ impl Store {
         self.commits.send(commit).map_err(|_| anyhow::anyhow!(gone))?;
         answer.await.context(gone)?.map_err(|why| anyhow::anyhow!("the store cannot be written: {why}"))
     }
+}
+
+fn open(path: &Path) -> Result<Database, redb::Error> {
+    create_private(path)?;
+    // The library checks the pages that it reads only after a crash, and may panic where one is not what it should be.
+    let opened = std::panic::catch_unwind(|| checked(path));
+    opened.unwrap_or_else(|_| Err(redb::Error::Corrupted("it cannot be read".into())))
+}
+
+/// The database, if all of it is as it was written: a record that was altered would be a key or a promise that never was.
+fn checked(path: &Path) -> Result<Database, redb::Error> {
+    let mut database = Database::create(path)?;
+    database.check_integrity()?;
+    let start = database.begin_write()?;
+    start.open_table(RECORDS)?;
+    start.commit()?;
+    Ok(database)
 }
 
 /// The file's mode is set before the database puts anything into it.
@@ -128,6 +183,16 @@ mod tests {
         Write { key: key.into(), value: Some(value.to_vec().into()) }
     }
 
+    /// Opens the store at `path` once the thread of one that was dropped has let go of the file.
+    async fn reopen(path: &Path) -> Store {
+        loop {
+            match Store::open(path) {
+                Ok(store) => return store,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    }
+
     #[tokio::test]
     async fn what_is_committed_is_there_after_opening_again_and_nobody_sees_others() {
         let dir = tempfile::tempdir().unwrap();
@@ -144,14 +209,64 @@ mod tests {
             store.commit(&alice, vec![Write { key: "b".into(), value: None }]).await.unwrap();
         }
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let mut reopened = Store::open(&path);
-        while reopened.is_err() {
-            // The first store's thread lets go of the file when it has seen that nobody is left.
-            tokio::task::yield_now().await;
-            reopened = Store::open(&path);
-        }
-        let store = reopened.unwrap();
+        let store = reopen(&path).await;
         assert_eq!(store.load(&alice).unwrap(), Records::from([("a".into(), b"1".to_vec().into())]));
         assert_eq!(store.load(&bob).unwrap(), Records::from([("a".into(), b"3".to_vec().into())]));
+    }
+
+    #[test]
+    fn a_damaged_store_is_named_with_its_remedy_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.redb");
+        for junk in [&b"junk"[..], &[0x5a; 100_000]] {
+            std::fs::write(&path, junk).unwrap();
+            let why = Store::open(&path).map(drop).unwrap_err().to_string();
+            for part in [path.to_str().unwrap(), "is damaged (", "move it away and start again", "--new"] {
+                assert!(why.contains(part), "{part}: {why}");
+            }
+            assert_eq!(std::fs::read(&path).unwrap(), junk);
+        }
+        std::fs::remove_file(&path).unwrap();
+        let open = Store::open(&path).unwrap();
+        let why = Store::open(&path).map(drop).unwrap_err().to_string();
+        assert!(why.ends_with("is open in another process: stop that one first"), "{why}");
+        drop(open);
+        let why = Store::open(dir.path()).map(drop).unwrap_err().to_string();
+        assert!(why.contains("cannot be opened: "), "{why}");
+    }
+
+    /// Whatever bytes of a store are altered or missing: it is named as damaged, or has all that was written.
+    #[tokio::test]
+    async fn no_record_of_a_damaged_store_is_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, alice): (_, Name) = (dir.path().join("state.redb"), "alice".parse().unwrap());
+        let records: Vec<Write> = (0..50).map(|i| put(&format!("{i}"), &[i; 3000])).collect();
+        Store::open(&path).unwrap().commit(&alice, records).await.unwrap();
+        let expected = reopen(&path).await.load(&alice).unwrap();
+        // Closed here, not by a thread in its own time: after a crash the library looks more closely.
+        while checked(&path).map(drop).is_err() {
+            tokio::task::yield_now().await;
+        }
+        let whole = std::fs::read(&path).unwrap();
+        let mut damaged = 0;
+        for at in (1..whole.len()).step_by(whole.len() / 100) {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 0xff;
+            let mut blank = whole.clone();
+            blank[at / 4096 * 4096..].iter_mut().take(4096).for_each(|byte| *byte = 0);
+            for (what, bytes) in [("cut", &whole[..at]), ("flipped", &flipped), ("blank", &blank)] {
+                let path = dir.path().join(format!("{what}-{at}.redb"));
+                std::fs::write(&path, bytes).unwrap();
+                match Store::open(&path).map_err(|why| why.to_string()) {
+                    Ok(store) => assert!(store.load(&alice).unwrap() == expected, "{what} at {at}"),
+                    Err(why) => {
+                        assert!(why.contains("is damaged ("), "{what} at {at}: {why}");
+                        damaged += 1;
+                    }
+                }
+                std::fs::remove_file(&path).unwrap();
+            }
+        }
+        assert!(damaged > 100, "{damaged}");
     }
 }
