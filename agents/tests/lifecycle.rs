@@ -178,6 +178,28 @@ fn a_member_drops_within_the_tolerance_and_the_sum_is_over_the_others() {
     assert_eq!((&answer["cohort"], &answer["quorum"], &answer["confirmations"]), (&4.into(), &4.into(), &4.into()));
 }
 
+/// A committee of five goes on without a member whose store is gone; that one says so, once, and what to do.
+#[test]
+fn a_member_that_lost_its_store_says_so_and_the_sum_is_over_the_others() {
+    let mut study = Study::new(&["alice", "bob", "charlie", "dave", "erin"], "--committee 5 --threshold 1");
+    study.kill("bob");
+    let state = study.home.party_dir("bob").join("state.redb");
+    std::fs::write(&state, "junk").unwrap();
+    let damaged = study.home.run("patient bob 1");
+    assert!(damaged.code != Some(0) && damaged.stderr.contains("state.redb is damaged ("), "{damaged:#?}");
+    std::fs::remove_file(&state).unwrap();
+    let mut bob = study.home.patient("bob", "1");
+    let loss = "bob is on the committee of session ";
+    for round in 2..=3 {
+        let answer = study.home.sum("--snapshot 2 --round-seconds 6");
+        assert_eq!((answer.sum().as_str(), answer.round()), ("4", round));
+        if round == 2 {
+            assert!(bob.says(loss).contains(&answer.session()));
+        }
+    }
+    assert_eq!(bob.said().matches(loss).count(), 1, "{}", bob.said());
+}
+
 #[test]
 fn a_member_beyond_the_tolerance_costs_the_round() {
     let mut study = Study::new(&["alice", "bob", "charlie"], "");

@@ -98,7 +98,7 @@ pub(crate) type Worker = Box<dyn FnMut(&Name, Job) -> Outcome>;
 enum Machine {
     Hospital(Hospital),
     Server(Server),
-    Patient(Patient),
+    Patient(Box<Patient>),
 }
 
 /// One party: its machine, its store and how to make it anew.
@@ -234,7 +234,7 @@ impl Network {
     /// Adds a patient, marked where `role` is member.
     pub fn add_patient(&mut self, name: &Name, role: Role, policy: Policy, schema: Schema) {
         let me = self.registry.register(name, role);
-        let machine = Machine::Patient(Patient::new(me.clone(), policy.clone(), schema.clone()));
+        let machine = Machine::Patient(Box::new(Patient::new(me.clone(), policy.clone(), schema.clone())));
         self.add(me, machine, Some((policy, schema)));
     }
 
@@ -510,7 +510,7 @@ impl Network {
         party.machine = Some(match (&party.patient, party.me.role) {
             (Some((policy, schema)), _) => {
                 match Patient::restore(me, policy.clone(), schema.clone(), store) {
-                    Ok(patient) => Machine::Patient(patient),
+                    Ok(patient) => Machine::Patient(Box::new(patient)),
                     // A party that cannot read its store does not start.
                     Err(_) => return,
                 }

@@ -157,6 +157,11 @@ pub enum Event {
         /// Why, in words for its owner.
         why: String,
     },
+    /// A session has this party on its committee, and its store has nothing of that: it is out there, as if it had dropped.
+    StoreLost {
+        /// Which session.
+        session: SessionId,
+    },
     /// The Roster is fixed.
     Roster {
         /// Which session.

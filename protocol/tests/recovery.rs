@@ -27,6 +27,12 @@ fn shares(study: &Study, who: &Name) -> BTreeSet<Digest> {
     of.map(|(_, frame)| frame.digest).collect()
 }
 
+/// Who said that its store was lost, each time that it did.
+fn lost(study: &Study) -> Vec<Name> {
+    let is_loss = |event: &Event| matches!(event, Event::StoreLost { .. });
+    study.net.events().iter().filter(|(_, event)| is_loss(event)).map(|(who, _)| who.clone()).collect()
+}
+
 /// Kills `who` after every so many steps of a round, in a run for each, and starts it again at once.
 fn killed_at_every_step(build: &Build, who: &Name, stride: usize) {
     for steps in (0..).step_by(stride) {
@@ -43,6 +49,7 @@ fn killed_at_every_step(build: &Build, who: &Name, stride: usize) {
         assert_eq!(study.end(), study.sum(study.all()), "{who} was killed after {steps} steps");
         assert_eq!(study.round(), RoundNo(1), "{who} was killed after {steps} steps");
         assert_eq!(study.faults(), [], "{who} was killed after {steps} steps");
+        assert_eq!(lost(&study), [], "{who} was killed after {steps} steps");
         assert_eq!(cohorts(&study).len(), 1, "{who} was killed after {steps} steps");
         (0..build.patients).for_each(|i| assert_eq!(shares(&study, &p(i)).len(), 1, "{i} after {steps} steps"));
     }
@@ -262,4 +269,59 @@ fn a_patient_that_is_killed_answers_from_no_other_values() {
     study.net.revive(&sharer);
     study.net.run();
     assert_eq!(shares(&study, &sharer).len(), 1, "what it had written, and nothing else");
+}
+
+/// A study with data under two snapshots that was asked once, in which `who` has lost these records, or all.
+fn without_store(who: &Name, is_lost: impl Fn(&str) -> bool) -> Study {
+    let mut study = Build::new(8, 5, 1).start();
+    assert_eq!(study.ask(), study.sum(0..8));
+    for i in 0..8 {
+        study.net.offer(&p(i), &snapshot("2"), study.build.record(i)).unwrap();
+    }
+    study.net.kill(who);
+    let mut store = study.net.store(who).unwrap().clone();
+    store.retain(|key, _| !is_lost(key));
+    study.net.restore_store(who, store);
+    study.net.revive(who);
+    study
+}
+
+/// A member that lost its store drops out and says so, once: the round ends with the sum over the others.
+#[test]
+fn a_member_that_lost_its_store_drops_out_and_says_so() {
+    // Its messages are of a session that it does not know.
+    let mut study = without_store(&p(0), |_| true);
+    for _ in 0..2 {
+        assert_eq!(study.ask_with(|ask| ask.snapshot = snapshot("2")), study.sum(1..8));
+        assert_eq!((lost(&study), study.faults()), (vec![p(0)], vec![]));
+    }
+    // It gets the set-up again: its seat is under a key that it does not have.
+    let mut study = without_store(&p(0), |_| true);
+    study.net.redeliver(&p(0));
+    study.settle();
+    assert_eq!(lost(&study), [p(0)]);
+    assert_eq!(study.ask_with(|ask| ask.snapshot = snapshot("2")), study.sum(1..8));
+    assert_eq!(lost(&study), [p(0)]);
+    // It has its part as a patient, and not as a member.
+    let mut study = without_store(&p(0), |key| key.ends_with("/list"));
+    study.net.offer(&p(0), &snapshot("2"), study.build.record(0)).unwrap();
+    assert_eq!(study.ask_with(|ask| ask.snapshot = snapshot("2")), study.sum(0..8));
+    assert_eq!((lost(&study), study.faults()), (vec![p(0)], vec![]));
+    // Who is no member has nothing to say.
+    let mut study = without_store(&p(7), |_| true);
+    assert_eq!(study.ask_with(|ask| ask.snapshot = snapshot("2")), study.sum(0..7));
+    assert_eq!(lost(&study), []);
+}
+
+/// Whoever writes to a party of sessions that never were has it say little.
+#[test]
+fn sessions_that_never_were_fill_no_log() {
+    let mut study = six().start();
+    for number in 0..100_u8 {
+        study.session = Digest([number; 32]);
+        let cohort = study.sign(&p(5), Kind::Cohort, To::One(p(0)), Digest::default(), &0);
+        study.deliver(&cohort, &p(0), &[]);
+    }
+    study.settle();
+    assert_eq!(lost(&study), vec![p(0); 16]);
 }

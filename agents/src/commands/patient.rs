@@ -266,6 +266,12 @@ async fn take_offers(home: &Home, dir: &std::path::Path, driver: &mut Driver<Pat
 fn tell(name: &Name, event: &Event) {
     match event {
         Event::NotJoined { session, why } => note!("{name} takes no part in session {}: {why}", session.short()),
+        Event::StoreLost { session } => tracing::warn!(
+            "{name} is on the committee of session {}, and its store has nothing of it: it is out of that session, as if \
+             it had dropped, and can join the next one. If the store was moved away, stop {name} and put it back as it \
+             was, no older copy; if it is gone, what was shared before must not be given under its label again",
+            session.short()
+        ),
         Event::Shared { session, round, snapshot } => {
             note!("{name} shared snapshot `{snapshot}`, masked, in session {}, round {round}", session.short());
         }

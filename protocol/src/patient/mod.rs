@@ -2,6 +2,7 @@
 //!
 //! A marked patient that is drawn onto a committee also runs a [`crate::member::Member`] for that session.
 
+mod losses;
 mod round;
 mod session;
 mod vault;
@@ -20,6 +21,7 @@ use crate::records::Records;
 use crate::session::Rules;
 use crate::step::{Effects, Input, Moment};
 use crate::task::{Policy, Record, Schema};
+use losses::Losses;
 pub(crate) use round::payload_commitment;
 use session::Session;
 pub(crate) use session::payload_info;
@@ -47,13 +49,14 @@ pub struct Patient {
     sessions: BTreeMap<SessionId, Session>,
     mail: Mail,
     jobs: Jobs<Ticket>,
+    losses: Losses,
 }
 
 impl Patient {
     /// A patient without sessions or data.
     pub fn new(me: Me, policy: Policy, schema: Schema) -> Self {
-        let (vault, sessions) = (Vault::new(schema), BTreeMap::new());
-        Self { me, policy, vault, sessions, mail: Mail::default(), jobs: Jobs::default() }
+        let (vault, sessions, losses) = (Vault::new(schema), BTreeMap::new(), Losses::default());
+        Self { me, policy, vault, sessions, mail: Mail::default(), jobs: Jobs::default(), losses }
     }
 
     /// The patient as its store has it. A session that can no longer be read is over for this patient, and its keys
@@ -144,8 +147,18 @@ impl Machine for Patient {
         if self.mail.is_over(frame.envelope.session) {
             return Err(Stop::Useless("the session is over"));
         }
-        let session = self.sessions.get_mut(&frame.envelope.session).ok_or(Stop::Early)?;
-        session.take(&frame, &self.policy, &mut self.vault, &mut desk)
+        let id = frame.envelope.session;
+        let Some(session) = self.sessions.get_mut(&id) else {
+            if losses::is_for_members(address) {
+                self.losses.tell(id, desk.out);
+            }
+            return Err(Stop::Early);
+        };
+        let taken = session.take(&frame, &self.policy, &mut self.vault, &mut desk);
+        if session.has_lost_its_seat(&self.me) {
+            self.losses.tell(id, desk.out);
+        }
+        taken
     }
 
     fn sent(&mut self, moment: &Moment, address: &Address, out: &mut Effects) {

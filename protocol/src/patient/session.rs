@@ -131,6 +131,12 @@ impl Session {
         self.round.is_some()
     }
 
+    /// Whether the Roster has a seat for this party and its store has not what it sat down with.
+    pub(super) fn has_lost_its_seat(&self, me: &Me) -> bool {
+        let is_seated = |lineup: &Lineup| lineup.seat_of(&me.name).is_some();
+        self.member.is_none() && !self.ended && self.lineup().is_some_and(is_seated)
+    }
+
     fn send_join(&self, desk: &mut Desk<'_, Ticket>) {
         let Some(randomness) = &self.randomness else { return };
         let pen = self.pen(desk.me, randomness.expose());
