@@ -236,7 +236,7 @@ pub enum Event {
         round: RoundNo,
         /// How many are in the sum.
         count: u32,
-        /// Whether this patient is among them.
+        /// Whether this patient is among them; it is not where it never saw the round's Begin.
         included: bool,
         /// The cohort's Merkle root.
         root: Digest,

@@ -101,6 +101,32 @@ fn two_rosters_part_the_patients_and_open_nothing_twice() {
     assert_eq!(study.faults(), [(p(5), fault)]);
 }
 
+/// *one Roster per session*: whoever has another Roster, with its own places, takes the receipt of a round that it never saw
+/// for no proof that it is in the sum, though the cohort has its place.
+#[test]
+fn a_receipt_of_a_round_that_a_patient_has_not_seen_says_not_that_it_is_in() {
+    let mut study = Build::new(7, 4, 1).parties();
+    study.announce();
+    let cut = study.cut(|d| among(d, Kind::Roster, &[5]) || among(d, Kind::Place, &[5]));
+    study.net.run();
+    cut.mend();
+    // Whether a list is sorted is what members check: this patient sees its own place only.
+    let mut moved = joins(&study);
+    let committee = moved[..4].to_vec();
+    moved.swap(5, 6);
+    let (roster, _, _, places) = forge_roster(&study, &moved, &committee);
+    study.deliver(&roster, &p(5), &[]);
+    study.deliver(&places[6], &p(5), &[]);
+    let expected = study.sum([0, 1, 2, 3, 4, 6]);
+    assert_eq!(study.ask(), expected);
+    let said = study.net.events().iter().filter_map(|(who, event)| match event {
+        Event::Receipt { count, included, .. } => Some((who.clone(), *count, *included)),
+        _ => None,
+    });
+    assert_eq!(said.collect::<Vec<_>>(), (0..7).map(|i| (p(i), 6, i != 5)).collect::<Vec<_>>());
+    assert_eq!(study.accused(), []);
+}
+
 /// Promise 3: a relay, or the server, cannot swap a member's seal key: the Join that carries it is signed by the member.
 #[test]
 fn a_swapped_seal_key_in_a_roster_is_refused_by_everybody() {

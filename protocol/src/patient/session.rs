@@ -346,7 +346,9 @@ impl Session {
         if frame.envelope.after != fixed.digest || seats.len() < usize::from(self.rules.announce.sharing.quorum()) {
             return Err(rule("a Result carries q Confirms of the Cohort that it continues"));
         }
-        let included = matches!(&self.stage, Stage::In(enrolled) if fixed.cohort.places.contains(enrolled.place));
+        // Who has not seen the Begin shared nothing after it, and may have another Roster, with other places, than it names.
+        let is_at = |place: Place| fixed.cohort.places.contains(place);
+        let included = begin.is_some() && matches!(&self.stage, Stage::In(enrolled) if is_at(enrolled.place));
         let (session, count, root) = (self.rules.session, fixed.cohort.places.len(), fixed.cohort.root);
         if included {
             // A member confirms whom it has a seed of, and so has the Key that opened it.
