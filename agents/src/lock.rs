@@ -5,10 +5,13 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// The file whose lock says that a party runs; it holds the process's number.
+/// The file whose lock says that a party runs; it holds the process's number, and [`TIED`] for one that `ward up` started.
 const LOCK: &str = "lock";
 /// The file whose lock is held while one looks at [`LOCK`]: a look would otherwise make a claim fail.
 const GATE: &str = "lock.gate";
+
+/// What stands behind the number of a process that ends with its parent.
+const TIED: &str = "tied";
 
 /// Proof that no other process runs as this party, until it is dropped.
 #[derive(Debug)]
@@ -52,11 +55,12 @@ fn process(pid: Option<u32>) -> String {
 }
 
 impl Running {
-    /// Claims the party of the folder `dir` for this process; a second claim fails at once.
+    /// Claims the party of the folder `dir` for this process, which is `tied` where it ends with its parent; a second claim
+    /// fails at once.
     ///
     /// # Errors
     /// [`ClaimError::Running`] names the process that has it, [`ClaimError::Missing`] a folder that is not there.
-    pub(crate) fn claim(dir: &Path) -> Result<Self, ClaimError> {
+    pub(crate) fn claim(dir: &Path, tied: bool) -> Result<Self, ClaimError> {
         if !dir.is_dir() {
             return Err(ClaimError::Missing(dir.into()));
         }
@@ -64,7 +68,7 @@ impl Running {
         let path = dir.join(LOCK);
         let mut file = open(&path)?;
         match file.try_lock() {
-            Ok(()) => write_pid(&mut file).map_err(|cause| ClaimError::File { path, cause })?,
+            Ok(()) => write_pid(&mut file, tied).map_err(|cause| ClaimError::File { path, cause })?,
             Err(TryLockError::WouldBlock) => {
                 return Err(ClaimError::Running { name: folder_name(dir), pid: read_pid(&mut file) });
             }
@@ -74,24 +78,39 @@ impl Running {
     }
 }
 
-/// Whether a process runs as the party of the folder `dir`; creates nothing where none ever did.
+/// Who runs as a party.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// No process does.
+    Nobody,
+    /// A process of its own.
+    Process,
+    /// One that ends with the `ward up` that started it.
+    Tied,
+}
+
+/// Who runs as the party of the folder `dir`; creates nothing where nobody ever did.
 ///
 /// # Errors
 /// [`ClaimError::File`] if there is a lock that cannot be looked at.
-pub(crate) fn is_running(dir: &Path) -> Result<bool, ClaimError> {
+pub(crate) fn holder(dir: &Path) -> Result<Holder, ClaimError> {
     let path = dir.join(LOCK);
     if !path.exists() {
-        return Ok(false);
+        return Ok(Holder::Nobody);
     }
     let _gate = Exclusive::wait(&dir.join(GATE))?;
-    match open(&path)?.try_lock_shared() {
-        Ok(()) => Ok(false),
-        Err(TryLockError::WouldBlock) => Ok(true),
+    let mut file = open(&path)?;
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Holder::Nobody),
+        Err(TryLockError::WouldBlock) if read(&mut file).is_some_and(|text| text.trim_end().ends_with(TIED)) => {
+            Ok(Holder::Tied)
+        }
+        Err(TryLockError::WouldBlock) => Ok(Holder::Process),
         Err(TryLockError::Error(cause)) => Err(ClaimError::File { path, cause }),
     }
 }
 
-/// A lock for a short piece of work, such as an entry in the CA's register; dropped with the value.
+/// A lock for a piece of work, such as an entry in the CA's register; dropped with the value.
 #[derive(Debug)]
 pub(crate) struct Exclusive {
     _lock: File,
@@ -107,6 +126,19 @@ impl Exclusive {
         file.lock().map_err(|cause| ClaimError::File { path: path.into(), cause })?;
         Ok(Self { _lock: file })
     }
+
+    /// Takes the lock of the file at `path`; `None` where somebody has it.
+    ///
+    /// # Errors
+    /// [`ClaimError::File`].
+    pub(crate) fn attempt(path: &Path) -> Result<Option<Self>, ClaimError> {
+        let file = open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { _lock: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(cause)) => Err(ClaimError::File { path: path.into(), cause }),
+        }
+    }
 }
 
 fn open(path: &Path) -> Result<File, ClaimError> {
@@ -114,15 +146,20 @@ fn open(path: &Path) -> Result<File, ClaimError> {
     options.map_err(|cause| ClaimError::File { path: path.into(), cause })
 }
 
-fn write_pid(file: &mut File) -> io::Result<()> {
+fn write_pid(file: &mut File, tied: bool) -> io::Result<()> {
     file.set_len(0)?;
-    writeln!(file, "{}", std::process::id())
+    let tied = if tied { TIED } else { "" };
+    writeln!(file, "{} {tied}", std::process::id())
+}
+
+fn read(file: &mut File) -> Option<String> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 fn read_pid(file: &mut File) -> Option<u32> {
-    let mut text = String::new();
-    file.take(16).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    read(file)?.split_whitespace().next()?.parse().ok()
 }
 
 fn folder_name(dir: &Path) -> String {
@@ -140,31 +177,43 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("alice");
         std::fs::create_dir(&dir).unwrap();
-        assert!(!is_running(&dir).unwrap());
-        let claim = Running::claim(&dir).unwrap();
-        assert!(is_running(&dir).unwrap());
-        let refused = Running::claim(&dir).unwrap_err().to_string();
+        assert_eq!(holder(&dir).unwrap(), Holder::Nobody);
+        let claim = Running::claim(&dir, false).unwrap();
+        assert_eq!(holder(&dir).unwrap(), Holder::Process);
+        let refused = Running::claim(&dir, false).unwrap_err().to_string();
         let expected = format!("alice is already running in this home (process {})", std::process::id());
         assert!(refused.starts_with(&expected), "{refused}");
         drop(claim);
-        assert!(!is_running(&dir).unwrap());
-        Running::claim(&dir).unwrap();
+        assert_eq!(holder(&dir).unwrap(), Holder::Nobody);
+        let _tied = Running::claim(&dir, true).unwrap();
+        assert_eq!(holder(&dir).unwrap(), Holder::Tied);
+        assert!(Running::claim(&dir, false).unwrap_err().to_string().starts_with(&expected));
+    }
+
+    #[test]
+    fn an_attempt_fails_while_another_has_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one.lock");
+        let first = Exclusive::attempt(&path).unwrap();
+        assert!(first.is_some() && Exclusive::attempt(&path).unwrap().is_none());
+        drop(first);
+        assert!(Exclusive::attempt(&path).unwrap().is_some());
     }
 
     #[test]
     fn a_stale_file_is_no_claim() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(LOCK), "999999999999\n").unwrap();
-        assert!(!is_running(dir.path()).unwrap());
-        Running::claim(dir.path()).unwrap();
+        assert_eq!(holder(dir.path()).unwrap(), Holder::Nobody);
+        Running::claim(dir.path(), false).unwrap();
     }
 
     #[test]
     fn looking_never_makes_a_claim_fail() {
         let dir = tempfile::tempdir().unwrap();
         std::thread::scope(|scope| {
-            scope.spawn(|| (0..500).for_each(|_| _ = is_running(dir.path()).unwrap()));
-            (0..500).for_each(|_| drop(Running::claim(dir.path()).unwrap()));
+            scope.spawn(|| (0..500).for_each(|_| _ = holder(dir.path()).unwrap()));
+            (0..500).for_each(|_| drop(Running::claim(dir.path(), false).unwrap()));
         });
     }
 
@@ -172,8 +221,8 @@ mod tests {
     fn a_folder_that_is_missing_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let nowhere = dir.path().join("nowhere");
-        assert!(!is_running(&nowhere).unwrap());
+        assert_eq!(holder(&nowhere).unwrap(), Holder::Nobody);
         assert!(!nowhere.exists());
-        assert!(Running::claim(&nowhere).unwrap_err().to_string().contains("nowhere` does not exist"));
+        assert!(Running::claim(&nowhere, false).unwrap_err().to_string().contains("nowhere` does not exist"));
     }
 }

@@ -42,6 +42,15 @@ fn kill_9_ends_all_that_up_started() {
     assert_eq!(home.run("--json up").sum(), "600");
 }
 
+/// What a `ward up` left that was killed is ending: the next one waits for that, and does not take it for another study.
+#[test]
+fn up_can_be_started_again_at_once_after_kill_9() {
+    let home = Home::new();
+    kept(&home).kill();
+    assert_eq!(home.run("--json up").sum(), "600");
+    home.nothing_runs();
+}
+
 #[test]
 fn up_that_is_stopped_before_its_answer_leaves_nothing() {
     for signal in [Signal::INT, Signal::TERM] {

@@ -37,7 +37,7 @@ const GRACE: Duration = Duration::from_secs(2);
 pub async fn run(home: &Home, args: &BrokerArgs, tied: bool) -> anyhow::Result<()> {
     let mut stop = Stop::listen(tied)?;
     home.init(None)?;
-    let _running = Running::claim(&home.broker_dir())?;
+    let _running = Running::claim(&home.broker_dir(), tied)?;
     name_broker(home, &"broker".parse()?, &hosts(args)?)?;
     home.remove_broker_address()?;
     let mut keeper = tokio::select! {

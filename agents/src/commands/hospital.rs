@@ -29,7 +29,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 pub async fn sum(home: &Home, way: &Way, args: &SumArgs, json: bool, tied: bool) -> anyhow::Result<()> {
     let mut stop = Stop::listen(tied)?;
     super::prepare(home)?;
-    let _running = Running::claim(&home.party_dir(&args.name))?;
+    let _running = Running::claim(&home.party_dir(&args.name), tied)?;
     let credentials = home.credentials_as(&args.name, Role::Hospital)?;
     let store = Store::open(&home.state_path(&args.name))?;
     let hospital = Hospital::restore(credentials.me(), &store.load(&args.name)?);

@@ -56,7 +56,7 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
         profile.save(&dir)?;
     }
     let credentials = home.credentials_as(&name, Role::Patient)?;
-    let running = match Running::claim(&dir) {
+    let running = match Running::claim(&dir, tied) {
         Ok(running) => running,
         Err(ClaimError::Running { .. }) if record.is_some() => {
             let Some(record) = record else { return Ok(()) };
@@ -142,7 +142,7 @@ pub async fn run_table(home: &Home, way: &Way, args: &PatientsArgs, tied: bool) 
     let mut agents = Vec::new();
     for (name, record) in table.rows {
         let dir = home.party_dir(&name);
-        running.push(Running::claim(&dir)?);
+        running.push(Running::claim(&dir, tied)?);
         if home.state_path(&name).exists() {
             usage!("`{name}` has been run by hand in this home and is a row of the table too: use another --home");
         }

@@ -22,7 +22,7 @@ pub async fn run(home: &Home, way: &Way, args: &ServerArgs, tied: bool) -> anyho
     if home.has_ca() {
         enrol(home, &args.name, Some(Role::Server))?;
     }
-    let _running = Running::claim(&home.party_dir(&args.name))?;
+    let _running = Running::claim(&home.party_dir(&args.name), tied)?;
     let credentials = home.credentials_as(&args.name, Role::Server)?;
     let store = Store::open(&home.state_path(&args.name))?;
     let server = Server::restore(credentials.me(), &store.load(&args.name)?, now());

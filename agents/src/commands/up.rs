@@ -1,7 +1,7 @@
 //! `ward up`: a whole study on this machine, each party a process of its own.
 
 use std::os::unix::process::ExitStatusExt as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use protocol::{Name, Plan, Scale, Snapshot};
@@ -16,14 +16,18 @@ use crate::home::Home;
 use crate::input::{self, Assignment, SecretText};
 use crate::labels;
 use crate::life::Stop;
-use crate::lock;
+use crate::lock::{self, Exclusive, Holder};
 use crate::profile::Profile;
 use crate::prompt;
 use crate::report::{Report, note, print};
 use crate::table;
 
-/// How often it is looked whether the broker is ready.
+/// How often it is looked whether the broker is ready, or what is ending has ended.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long the parties of a `ward up` that was killed may take to end.
+const ENDING: Duration = Duration::from_secs(20);
+/// The file of the home whose lock a `ward up` has while it lives.
+const LOCK: &str = "up.lock";
 
 /// Runs the study and prints its answer.
 ///
@@ -36,7 +40,13 @@ pub async fn run(home: &Home, args: UpArgs, json: bool) -> anyhow::Result<()> {
     let study = super::study(home)?;
     let plan = Plan::new(settings(study.to_string(), who.count(), args.server_names()?, &args.rules))?;
     super::prepare(home)?;
-    not_running(home, &who, args.server_names()?)?;
+    let Some(_alone) = Exclusive::attempt(&home.path().join(LOCK))? else {
+        usage!("`ward up` runs already in {}: stop it, or use another --home", home.path().display());
+    };
+    tokio::select! {
+        free = nobody_runs(home, &who, args.server_names()?) => free?,
+        () = stop.asked() => return Err(Stopped.into()),
+    }
     enrol_many(home, who.names())?;
     let snapshot = labels::fresh(home)?;
     labels::note(home, &snapshot)?;
@@ -135,16 +145,22 @@ fn ask_three() -> anyhow::Result<Vec<SecretText>> {
     Ok(given)
 }
 
-/// A name runs once per home: said before anything is started.
-fn not_running(home: &Home, who: &Who, servers: Vec<protocol::Name>) -> anyhow::Result<()> {
+/// A name runs once per home: said before anything is started. What a `ward up` left that was killed ends by itself, as
+/// nobody holds its pipes any more: that is waited for.
+async fn nobody_runs(home: &Home, who: &Who, servers: Vec<Name>) -> anyhow::Result<()> {
     let parties = servers.into_iter().chain(["hospital".parse()?]).chain(who.names());
+    let since = Instant::now();
     for dir in parties.map(|name| home.party_dir(&name)).chain([home.broker_dir()]) {
-        if dir.exists() && lock::is_running(&dir)? {
-            usage!(
-                "{} runs already in {}: stop it, or use another --home",
-                dir.file_name().unwrap_or_default().to_string_lossy(),
-                home.path().display()
-            );
+        loop {
+            match lock::holder(&dir)? {
+                Holder::Nobody => break,
+                Holder::Tied if since.elapsed() < ENDING => tokio::time::sleep(LOOK).await,
+                Holder::Tied | Holder::Process => usage!(
+                    "{} runs already in {}: stop it, or use another --home",
+                    dir.file_name().unwrap_or_default().to_string_lossy(),
+                    home.path().display()
+                ),
+            }
         }
     }
     Ok(())
