@@ -83,9 +83,10 @@ impl<'a, T> Desk<'a, T> {
         Self { me, now: moment.now, out, jobs, fresh: &moment.fresh }
     }
 
-    /// Fresh bytes for one purpose; `about` tells apart what one input needs several times.
+    /// Fresh bytes for one purpose; `about` tells apart what one input needs several times. Of two machines of which one was
+    /// copied from the other, with its random generator, each has its own.
     pub(crate) fn fresh(&self, purpose: &'static str, about: &[u8]) -> [u8; 32] {
-        kdf::derive(purpose, self.fresh, &[about])
+        kdf::derive(purpose, self.fresh, &[self.me.name.as_str().as_bytes(), about])
     }
 
     /// Starts a job whose outcome comes back with `ticket`.

@@ -6,6 +6,18 @@ mod support;
 use protocol::*;
 use support::*;
 
+/// Two patients of whom one is a copy of the other's machine, with its random generator, both take part: to others they
+/// would else have one key between them.
+#[test]
+fn parties_that_draw_the_same_bytes_have_keys_of_their_own() {
+    let mut study = Build::new(3, 3, 1).parties();
+    study.net.repeat_draws(&p(1));
+    study.net.repeat_draws(&p(2));
+    study.announce();
+    study.net.run();
+    assert_eq!(study.ask(), study.sum(0..3));
+}
+
 /// Where an old Announce is written again: under a name of the hospital's choice.
 fn again(announce: &Frame) -> Address {
     Address {
