@@ -31,6 +31,22 @@ fn an_equivocating_server_that_shows_two_cohorts_opens_none() {
     assert_eq!(study.accused(), []);
 }
 
+/// A server that goes by the Cohort that the first one showed it, which nobody else has, is not accused of that.
+#[test]
+fn a_server_that_was_shown_another_cohort_is_not_accused() {
+    let mut study = Build { servers: 2, ..Build::new(8, 4, 1) }.wide(200_000).start();
+    let cut = study.cut(|d| d.address.kind == Kind::Cohort && d.receiver == server(1));
+    study.put(|_| {});
+    study.settle();
+    let other = study.forge_cohort(1, study.begin().digest, 0..7);
+    cut.mend();
+    study.deliver_all(&other, &[server(1)]);
+    study.net.run();
+    assert!(matches!(study.end(), End::Aborted(AbortReason::SumsMissing { .. })), "{:?}", study.end());
+    assert!(study.dropped(&name("hospital")).contains(&(Kind::MaskedSum, "a MaskedSum of another cohort")));
+    assert_eq!(study.accused(), []);
+}
+
 /// PROTOCOL.md, *Confirm*: a member never confirms a second cohort of a round, and names the server that shows one.
 #[test]
 fn a_member_that_is_shown_two_cohorts_confirms_the_first_only() {

@@ -194,6 +194,10 @@ impl Open {
         let fixed = round.fixed().ok_or(Stop::Early)?;
         let sum: MaskedSum = frame.envelope.body()?;
         let shard = Shard::new(server, lineup.servers.len());
+        if server > 0 && frame.envelope.after != fixed.digest {
+            // It goes by the Cohort that it was shown, and the first server may have shown it another one.
+            return Err(Stop::Useless("a MaskedSum of another cohort"));
+        }
         if frame.envelope.after != fixed.digest || sum.chunks.len() != shard.count(&round.asked.chunks) {
             return Err(rule("a MaskedSum of another cohort or shape"));
         }
