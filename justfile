@@ -68,6 +68,11 @@ bench-rounds *args:
 soak *args:
     {{ ward }} simulate --faults --seeds 1000000 "$@"
 
+# play 20,000 other ones in a few minutes, on a build of its own with stand-ins for slow cryptography
+simulate-stub:
+    RUSTFLAGS="${RUSTFLAGS:-} --cfg ward_stub_crypto" cargo test --release --package protocol --locked \
+        --lib --test simulation --target-dir "${CARGO_TARGET_DIR:-target}/stub"
+
 # play 200 studies of real processes that are killed, stopped, cut off and out of disk: `just chaos --scenarios 10 --seed 7`
 chaos *args:
     cargo test --quiet --release --package agents --test chaos --locked -- --scenarios 200 "$@"

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ed25519_dalek::SigningKey;
 use serde::Serialize;
 use serde_bytes::ByteBuf;
 
@@ -12,6 +11,7 @@ use crate::error::Wrong;
 use crate::id::{Address, Authority, Chain, Dates, Digest, Identity, Kind, Name, Role, RoundNo, SessionId, Time, To};
 use crate::job::{Job, JobId};
 use crate::kdf;
+use crate::signing::SigningKey;
 use crate::step::{Effects, Moment, Outgoing};
 use crate::wire::{self, Envelope, Frame, Signed, WireError};
 

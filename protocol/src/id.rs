@@ -542,7 +542,7 @@ pub struct Identity {
     /// What it may be.
     pub role: Role,
     /// The key that its signatures verify under.
-    pub key: ed25519_dalek::VerifyingKey,
+    pub key: crate::signing::VerifyingKey,
     /// The digest of the end-entity certificate, in DER.
     pub certificate: Digest,
 }

@@ -137,6 +137,7 @@ mod server;
 mod session;
 mod shards;
 mod sharing;
+mod signing;
 mod slot;
 mod step;
 mod task;

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use ed25519_dalek::SigningKey;
 use serde_bytes::ByteBuf;
 
 use crate::desk::Me;
@@ -21,6 +20,7 @@ use crate::patient::{OfferError, Patient};
 use crate::plan::{Ask, Plan};
 use crate::records::Records;
 use crate::server::Server;
+use crate::signing::SigningKey;
 use crate::step::{Answer, Effects, Event, Input, Moment};
 use crate::task::{Policy, Record, Schema};
 use crate::wire::digest_certificate;

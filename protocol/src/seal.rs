@@ -6,14 +6,15 @@
 //!
 //! HPKE (RFC 9180) in base mode proves no sender: the signature over the message does.
 
+#[cfg(ward_stub_crypto)]
+mod stub;
+#[cfg(not(ward_stub_crypto))]
+mod xwing;
+
 use std::fmt;
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
-use hpke::aead::{AeadCtxR, AeadCtxS, AesGcm256};
-use hpke::kdf::HkdfSha256;
-use hpke::kem::XWing;
-use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use zeroize::{Zeroize, Zeroizing};
@@ -22,6 +23,10 @@ use crate::id::{Digest, Name};
 use crate::kdf::{Stream, derive};
 pub(crate) use crate::secret::SealSecret;
 use crate::secret::{ChainKey, SessionRandomness, SumKey};
+#[cfg(ward_stub_crypto)]
+use stub as kem;
+#[cfg(not(ward_stub_crypto))]
+use xwing as kem;
 
 /// What a message says of its seals: HPKE base mode, X-Wing (KEM 0x647a), HKDF-SHA256,
 /// AES-256-GCM. A change of any of them is another number.
@@ -40,9 +45,6 @@ pub const TAG_BYTES: usize = 16;
 pub const BOX_OVERHEAD: usize = SALT_BYTES + TAG_BYTES;
 
 const SALT_BYTES: usize = 32;
-
-type PublicKey = <XWing as Kem>::PublicKey;
-type EncappedKey = <XWing as Kem>::EncappedKey;
 
 /// Why something cannot be sealed or opened. None of the texts says what is inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,18 +78,13 @@ impl SealKey {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
-
-    fn decode(&self) -> Result<PublicKey, SealError> {
-        PublicKey::from_bytes(&self.0).map_err(|_| SealError::Key(self.0.len()))
-    }
 }
 
 impl TryFrom<&[u8]> for SealKey {
     type Error = SealError;
 
     fn try_from(bytes: &[u8]) -> Result<Self, SealError> {
-        let key = Self(bytes.to_vec());
-        key.decode().map(|_| key)
+        kem::check(bytes).map(|()| Self(bytes.to_vec()))
     }
 }
 
@@ -118,10 +115,9 @@ impl SealSecret {
         Self::new(derive("ward/1 seal secret", randomness.expose(), context))
     }
 
-    /// The public half. The pair is made anew each time (RFC 9180, DeriveKeyPair).
+    /// The public half; it is derived anew each time.
     pub fn public(&self) -> SealKey {
-        let (_, public) = XWing::derive_keypair(self.expose());
-        SealKey(public.to_bytes().to_vec())
+        SealKey(kem::public(self.expose()))
     }
 }
 
@@ -146,24 +142,13 @@ const SUM: &[u8] = b"ward/1 sum";
 fn send(to: &SealKey, info: &[u8], mut randomness: [u8; 32], label: &[u8]) -> Result<(Vec<u8>, [u8; 32]), SealError> {
     // The label, the receiver and the info go in, so that randomness used twice by mistake still
     // makes two unrelated encapsulations.
-    let mut rng = Stream::new("ward/1 encapsulation", &randomness, &[label, &to.0, info]);
+    let rng = Stream::new("ward/1 encapsulation", &randomness, &[label, &to.0, info]);
     randomness.zeroize();
-    let (encapsulation, context): (EncappedKey, AeadCtxS<AesGcm256, HkdfSha256, XWing>) =
-        hpke::setup_sender_with_rng(&OpModeS::Base, &to.decode()?, info, &mut rng).map_err(|_| SealError::Suite)?;
-    let mut key = [0; 32];
-    context.export(label, &mut key).map_err(|_| SealError::Suite)?;
-    Ok((encapsulation.to_bytes().to_vec(), key))
+    kem::send(&to.0, info, rng, label)
 }
 
 fn receive(secret: &SealSecret, encapsulation: &[u8], info: &[u8], label: &[u8]) -> Result<[u8; 32], SealError> {
-    let encapsulation =
-        EncappedKey::from_bytes(encapsulation).map_err(|_| SealError::Encapsulation(encapsulation.len()))?;
-    let (private, _) = XWing::derive_keypair(secret.expose());
-    let context: AeadCtxR<AesGcm256, HkdfSha256, XWing> =
-        hpke::setup_receiver(&OpModeR::Base, &private, &encapsulation, info).map_err(|_| SealError::Open)?;
-    let mut key = [0; 32];
-    context.export(label, &mut key).map_err(|_| SealError::Suite)?;
-    Ok(key)
+    kem::receive(secret.expose(), encapsulation, info, label)
 }
 
 impl ChainKey {

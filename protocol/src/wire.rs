@@ -4,7 +4,6 @@
 //! attachment is not signed: it counts only by a digest that stands in some signed `m`.
 
 use bytes::Bytes;
-use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -12,6 +11,7 @@ use serde_bytes::ByteBuf;
 use crate::form;
 use crate::id::{Digest, Identity, Kind, MessageName, Name, RoundNo, SessionId, To};
 use crate::kdf;
+use crate::signing::{self, Signature, SigningKey};
 
 /// The version that stands first in every message.
 pub const VERSION: u8 = 1;
@@ -129,10 +129,10 @@ pub struct Signed {
 }
 
 impl Signed {
-    /// Encodes and signs `envelope`. Ed25519 is deterministic: the same envelope gives the same bytes.
+    /// Encodes and signs `envelope`. Signing is deterministic: the same envelope gives the same bytes.
     pub fn new(envelope: &Envelope, key: &SigningKey) -> Self {
         let m = encode(envelope);
-        let signature = key.sign(&signed_text(envelope.kind, &m)).to_bytes();
+        let signature = signing::sign(key, &signed_text(envelope.kind, &m)).to_bytes();
         Self { m: ByteBuf::from(m), signature }
     }
 
@@ -209,12 +209,12 @@ impl Frame {
         if self.envelope.from != identity.name {
             return Err(WireError::Signature(identity.name.clone()));
         }
-        self.verify_key(&identity.key).map_err(|()| WireError::Signature(identity.name.clone()))
-    }
-
-    fn verify_key(&self, key: &VerifyingKey) -> Result<(), ()> {
-        // Strict and one by one: what passes in a batch may not pass alone (PROTOCOL.md, *Trust*).
-        key.verify_strict(&signed_text(self.envelope.kind, &self.m), &self.signature).map_err(|_| ())
+        let text = signed_text(self.envelope.kind, &self.m);
+        if signing::verify(&identity.key, &text, &self.signature) {
+            Ok(())
+        } else {
+            Err(WireError::Signature(identity.name.clone()))
+        }
     }
 
     /// The signed part alone, to stand inside another message or in a store.
