@@ -11,9 +11,7 @@ use protocol::{Audit, Name, Ring, Scale, Snapshot};
 
 use crate::commands::certs::CertsCommand;
 use crate::input::SecretText;
-
-/// The bound of every value, unless another is given.
-const BOUND: u64 = 1_000_000_000;
+use crate::profile::BOUND;
 
 /// Sums of health data that stays with the people it describes.
 ///

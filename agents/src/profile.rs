@@ -19,7 +19,8 @@ pub(crate) const PROFILE_FILE: &str = "patient.toml";
 /// The smallest cohort that a patient accepts unless it says otherwise.
 pub(crate) const MIN_COHORT: u32 = 3;
 
-const BOUND: &str = "1000000000";
+/// The bound of every value, unless another is given.
+pub(crate) const BOUND: u64 = 1_000_000_000;
 const MOST_MEMBERS: u8 = 10;
 
 /// A patient's schema and policy, checked.
@@ -219,7 +220,7 @@ impl WrittenSchema {
     fn check(self, standard: Schema) -> Result<Schema, Broken> {
         let columns = self.columns.map_or(Ok(standard.columns), check_columns)?;
         let scale = self.scale.map_or(Ok(standard.scale), Scale::new).map_err(|e| broken("schema.scale")(&e))?;
-        let bound = self.bound.unwrap_or(Bound(BOUND.into()));
+        let bound = self.bound.unwrap_or(Bound(BOUND.to_string()));
         let scaled_bound = bound.scaled(scale).map_err(|rule| broken("schema.bound")(&rule))?;
         Ok(Schema { columns, scaled_bound, scale })
     }
