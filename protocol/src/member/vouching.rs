@@ -36,8 +36,8 @@ enum Answer {
     Adding(Vec<Option<Lanes>>),
     /// A job seals it.
     Sealing,
-    /// It is on its way to the board; its last message stands here.
-    Sending(Address),
+    /// It is on its way to the board, up to the message that stands at `last`; `again` where the board may lose it.
+    Sending { last: Address, again: bool },
 }
 
 impl Vouching {
@@ -84,20 +84,27 @@ impl Vouching {
 
     /// The answer is on its way, up to the message that stands at `last`.
     pub(super) fn sending(&mut self, check: Digest, last: Address) {
-        self.turn = Some(Turn { check, answer: Answer::Sending(last) });
+        self.turn = Some(Turn { check, answer: Answer::Sending { last, again: false } });
     }
 
     /// The board has what stands at `address`; whether an answer is there with it, and the next may begin.
     pub(super) fn sent(&mut self, address: &Address) -> bool {
-        let is_last = |turn: &mut Turn| matches!(&turn.answer, Answer::Sending(last) if last == address);
-        let Some(turn) = self.turn.take_if(is_last) else { return false };
-        self.given.insert(turn.check)
+        let is_last = |turn: &mut Turn| matches!(&turn.answer, Answer::Sending { last, .. } if last == address);
+        match self.turn.take_if(is_last) {
+            None => false,
+            Some(Turn { check, answer: Answer::Sending { again: true, .. } }) => {
+                self.waiting.push_back(check);
+                true
+            }
+            Some(Turn { check, .. }) => self.given.insert(check),
+        }
     }
 
-    /// Has all answers made again that were given away, also in part: the board may have lost them.
+    /// Has all answers made again that were given away: the board may have lost them. One that is on its way stays the
+    /// only one until the board has it, and is made again then.
     pub(super) fn again(&mut self) {
-        if let Some(turn) = self.turn.take_if(|turn| matches!(turn.answer, Answer::Sending(_))) {
-            self.given.insert(turn.check);
+        if let Some(Turn { answer: Answer::Sending { again, .. }, .. }) = &mut self.turn {
+            *again = true;
         }
         self.waiting.extend(std::mem::take(&mut self.given));
     }
