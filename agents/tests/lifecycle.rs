@@ -198,7 +198,7 @@ fn a_member_that_lost_its_store_says_so_and_the_sum_is_over_the_others() {
     assert!(damaged.code != Some(0) && damaged.stderr.contains("state.redb is damaged ("), "{damaged:#?}");
     std::fs::remove_file(&state).unwrap();
     let mut bob = study.home.patient("bob", "1");
-    let loss = "bob is on the committee of session ";
+    let loss = "a message to bob is for members of session ";
     for round in 2..=3 {
         let answer = study.home.sum("--snapshot 2 --round-seconds 6");
         assert_eq!((answer.sum().as_str(), answer.round()), ("4", round));

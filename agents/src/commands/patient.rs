@@ -267,8 +267,8 @@ fn tell(name: &Name, event: &Event) {
     match event {
         Event::NotJoined { session, why } => note!("{name} takes no part in session {}: {why}", session.short()),
         Event::StoreLost { session } => tracing::warn!(
-            "{name} is on the committee of session {}, and its store has nothing of it: it is out of that session, as if \
-             it had dropped, and can join the next one. If the store was moved away, stop {name} and put it back as it \
+            "a message to {name} is for members of session {}, and the store of {name} has no seat there: if it sat down in \
+             it, it is out of that session, as if it had dropped, and can join the next one. If the store was moved away, stop {name} and put it back as it \
              was, no older copy; if it is gone, what was shared before must not be given under its label again",
             session.short()
         ),
