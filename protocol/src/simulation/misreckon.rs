@@ -16,8 +16,8 @@ use crate::wire;
 /// By how much a liar's job is off.
 #[derive(Debug)]
 pub(super) enum Misreckoned {
-    /// A sum of masks, by one in its first coordinate.
-    Sum,
+    /// The sum of masks that is sealed for this (`sum_info`), by one in its first coordinate.
+    Sum(Vec<u8>),
     /// What a patient's vector adds to a sum, in answer to this Begin: by so much in each coordinate.
     Vector(Digest, Vec<i64>),
 }
@@ -36,10 +36,10 @@ pub(super) fn work<'a>(lies: &'a [Lie], who: &Name, job: Job, calm: bool) -> Wor
         |lie: &&Lie| matches!(lie, Lie::WrongSum { who: liar, .. } | Lie::OtherDraw { who: liar, .. } if liar == who);
     for lie in lies.iter().filter(mine) {
         match (lie, &job) {
-            (Lie::WrongSum { which, .. }, Job::Seal { blocks, sums, .. }) if !calm => {
+            (Lie::WrongSum { which, .. }, Job::Seal { blocks, sums, info, .. }) if !calm => {
                 let opened = wire::decode::<Vec<u16>>(blocks, "blocks").is_ok();
                 if tells(*which, opened) && (!opened || sums.len() == 1) {
-                    let error = opened.then_some(Misreckoned::Sum);
+                    let error = opened.then(|| Misreckoned::Sum(info.clone()));
                     return Worked { outcome: off_by_one(job).run(), error, lie: Some(lie) };
                 }
             }
@@ -109,23 +109,23 @@ fn difference(seed: &Seed, other: &Seed, chunks: &Chunks) -> Vec<i64> {
 pub(super) struct Errors {
     /// By whom and in answer to which Begin; of a patient that came back with an older store there may be several.
     vectors: BTreeMap<(Name, Digest), BTreeSet<Vec<i64>>>,
-    /// Who sealed a wrong mask sum.
-    sums: BTreeSet<Name>,
+    /// For what wrong mask sums were sealed.
+    sums: BTreeSet<Vec<u8>>,
 }
 
 impl Errors {
     pub(super) fn note(&mut self, who: &Name, error: Misreckoned) {
         match error {
-            Misreckoned::Sum => drop(self.sums.insert(who.clone())),
+            Misreckoned::Sum(info) => drop(self.sums.insert(info)),
             Misreckoned::Vector(begin, error) => {
                 self.vectors.entry((who.clone(), begin)).or_default().insert(error);
             }
         }
     }
 
-    /// How many sealed wrong mask sums.
-    pub(super) fn sums(&self) -> i64 {
-        self.sums.len() as i64
+    /// Whether a wrong mask sum was sealed for this.
+    pub(super) fn is_wrong(&self, info: &[u8]) -> bool {
+        self.sums.contains(info)
     }
 
     /// The sums that `sum` may be of, without what the patients of a cohort, who answered `begin`, added to it that is no

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::super::blocks;
 use super::super::shape::DIGIT_BITS;
 use super::{Fixed, Oracle};
-use crate::id::Name;
+use crate::id::{Digest, Name};
+use crate::session::sum_info;
 use crate::step::Answer;
 
 impl Oracle {
@@ -48,9 +48,7 @@ impl Oracle {
         let people = self.people(fixed);
         let cohort = people.iter().filter_map(|i| self.cast.patients.get(usize::from(*i)));
         let sums = self.errors.without(&answer.sum, asked.begin.ring, fixed.begin, cohort);
-        // Each of them may be asked once for each block, in sums of their own.
-        let blocks = blocks::blocks(self.shape.committee, self.shape.threshold).len() as i64;
-        let most = if self.is_checkable() { 0 } else { self.errors.sums() * blocks };
+        let most = if self.is_checkable() { 0 } else { self.wrong_sums(answer) };
         let less = |sum: Vec<i64>| {
             (0..=most).map(move |wrong| {
                 let mut sum = sum.clone();
@@ -59,6 +57,15 @@ impl Oracle {
             })
         };
         sums.into_iter().flat_map(less).collect()
+    }
+
+    /// How many wrong mask sums were sealed for an answer.
+    fn wrong_sums(&self, answer: &Answer) -> i64 {
+        let infos = |open: &Digest| {
+            let open = *open;
+            self.liars.iter().map(move |liar| sum_info(answer.session, answer.round, liar, open))
+        };
+        self.opens.keys().flat_map(infos).filter(|info| self.errors.is_wrong(info)).count() as i64
     }
 
     /// Whether any quorum holds t+1 copies of every seed.
