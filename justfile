@@ -79,7 +79,7 @@ chaos *args:
 
 # change the product's code, one thing at a time, and say which seed notices: `just mutants --shard 0/10`
 mutants *args:
-    -cargo mutants "$@"
+    -RUSTFLAGS="${RUSTFLAGS:-} --cfg ward_stub_crypto" cargo mutants "$@"
     cargo run --quiet --package protocol --example mutants
 
 # It takes nightly Rust and `cargo install cargo-fuzz`. Targets: frame, part, handle, restore, text, certificate. Tables and
