@@ -127,7 +127,7 @@ pub struct RuleArgs {
     /// How long patients may take to join a new session.
     #[arg(long, value_name = "S", default_value_t = 30, value_parser = seconds())]
     pub join_seconds: u32,
-    /// How much of the sums the hospital checks: full, sample (one chunk of 512 KiB in eight, always the only one) or none.
+    /// How much of the sums the hospital checks: full, sample (one chunk in eight; all of a vector of 512 KiB or less) or none.
     #[arg(long, value_name = "HOW", default_value = "sample")]
     pub audit: Audit,
     /// The largest absolute value that a patient may hold, the same for everybody [default: 1000000000].

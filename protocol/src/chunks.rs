@@ -5,6 +5,9 @@ use vectors::Ring;
 /// The most bytes in a chunk's words: 512 KiB.
 pub const CHUNK_BYTES: usize = 512 * 1024;
 
+/// The fewest chunks of a vector that is more than one: reading one in eight is an eighth of it, however narrow the ring.
+const AT_LEAST: u64 = 8;
+
 /// The most chunks that a party reads from the board, or has read and not yet used: 4 MiB, however many patients there are.
 pub const READ_WINDOW: usize = 8;
 
@@ -16,8 +19,9 @@ pub const MOST_CHUNKS: u64 = 15_000;
 
 /// A vector of d coordinates over a ring, cut into chunks.
 ///
-/// A chunk is the largest multiple of 16 coordinates whose words fit 512 KiB; the last one is what
-/// remains. Chunk `j` is the coordinates from `start(j)` on, `len(j)` of them.
+/// A vector whose words fit 512 KiB is one chunk. A longer one is cut into [`AT_LEAST`] or more: a chunk is an eighth of it,
+/// rounded up to a multiple of 16 coordinates, or as much as fits 512 KiB, whichever is less; the last one is what remains.
+/// Chunk `j` is the coordinates from `start(j)` on, `len(j)` of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunks {
     ring: Ring,
@@ -45,7 +49,7 @@ pub enum ChunkError {
 impl Chunks {
     /// The chunks of a vector of `d` coordinates: 1 to 2^33 bytes of lanes, in at most [`MOST_CHUNKS`].
     pub fn new(ring: Ring, d: u64) -> Result<Self, ChunkError> {
-        let named = MOST_CHUNKS * Self { ring, dimension: 0 }.full() as u64;
+        let named = MOST_CHUNKS * largest(ring) as u64;
         let most = named.min(VECTOR_BYTES / ring.lane_bytes() as u64);
         match d {
             0 => Err(ChunkError::Empty),
@@ -66,7 +70,9 @@ impl Chunks {
 
     /// How many coordinates a full chunk has.
     pub fn full(&self) -> usize {
-        CHUNK_BYTES / self.ring.word_bytes() / 16 * 16
+        let largest = largest(self.ring);
+        let shared = self.dimension.div_ceil(AT_LEAST).div_ceil(16) * 16;
+        if self.dimension <= largest as u64 { largest } else { shared.min(largest as u64) as usize }
     }
 
     /// How many chunks there are, at least one.
@@ -91,6 +97,11 @@ impl Chunks {
     }
 }
 
+/// How many coordinates the largest chunk over a ring has.
+fn largest(ring: Ring) -> usize {
+    CHUNK_BYTES / ring.word_bytes() / 16 * 16
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -108,6 +119,20 @@ mod tests {
     fn a_full_chunk_is_the_largest_that_fits() {
         let full: Vec<usize> = Ring::all().map(|ring| Chunks::new(ring, 1).unwrap().full()).collect();
         assert_eq!(full, [262_144, 174_752, 131_072, 104_848, 87_376, 74_896, 65_536]);
+    }
+
+    #[test]
+    fn a_vector_that_is_more_than_one_chunk_is_eight_or_more() {
+        let cut = |bits, d| {
+            let chunks = Chunks::new(Ring::new(bits).unwrap(), d).unwrap();
+            (chunks.count(), chunks.len(0), chunks.len(chunks.count() - 1))
+        };
+        assert_eq!(cut(16, 262_144), (1, 262_144, 262_144));
+        assert_eq!(cut(16, 262_145), (8, 32_784, 32_657));
+        assert_eq!(cut(16, 1_000_000), (8, 125_008, 124_944));
+        assert_eq!(cut(24, 1_000_000), (8, 125_008, 124_944));
+        assert_eq!(cut(32, 1_000_000), (8, 125_008, 124_944));
+        assert_eq!(cut(32, 8 * 131_072 + 1), (9, 131_072, 1));
     }
 
     #[test]
@@ -153,6 +178,7 @@ mod tests {
                 prop_assert!((1..=CHUNK_BYTES).contains(&chunks.bytes(j)));
                 next += chunks.len(j) as u64;
             }
+            prop_assert!(chunks.count() == 1 || chunks.count() >= AT_LEAST as u32);
             prop_assert_eq!(next, d);
         }
     }

@@ -279,7 +279,7 @@ mod tests {
     fn an_eighth_is_drawn_rounded_up_and_differs_by_the_fresh_bytes() {
         let chunk = 65_536;
         assert_eq!(drawn(Audit::Sample, 1, 1), [0]);
-        assert_eq!(drawn(Audit::Full, 3 * chunk, 1), [0, 1, 2]);
+        assert_eq!(drawn(Audit::Full, 8 * chunk, 1), [0, 1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(drawn(Audit::Sample, 9 * chunk, 1).len(), 2);
         assert_eq!(drawn(Audit::None, 9 * chunk, 1), []);
         let sample = |fresh| drawn(Audit::Sample, 800 * chunk, fresh);

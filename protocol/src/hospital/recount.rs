@@ -8,7 +8,7 @@ use vectors::Lanes;
 
 use super::chunk_names::Names;
 use super::{HospitalDesk, Ticket, Work};
-use crate::chunks::{Chunks, READ_WINDOW};
+use crate::chunks::{CHUNK_BYTES, Chunks, READ_WINDOW};
 use crate::desk::Stop;
 use crate::error::AbortReason;
 use crate::id::{Address, Digest, Kind, MessageName, Name, Place, RoundNo, SessionId, To};
@@ -18,6 +18,9 @@ use crate::session::{Asked, Fixed, Joined, Rules};
 use crate::shards::Shard;
 use crate::slot::Slot;
 use crate::wire::Frame;
+
+/// The most messages that are read at a time, however short they are.
+const READ_AT_ONCE: usize = 64;
 
 /// A patient of the cohort.
 #[derive(Debug)]
@@ -164,7 +167,7 @@ impl Recount {
 
     /// Asks for what comes next.
     pub(super) fn read_on(&mut self, desk: &mut HospitalDesk<'_>) -> Result<(), Lost> {
-        while self.busy < READ_WINDOW {
+        while self.busy < self.window() {
             let Some(want) = self.queue.front().copied() else { return Ok(()) };
             if matches!(want, Want::Chunk(..)) && self.unread > 0 {
                 return Ok(());
@@ -176,6 +179,13 @@ impl Recount {
             self.busy += 1;
         }
         Ok(())
+    }
+
+    /// How many messages are read at a time: as many as are no longer than [`READ_WINDOW`] of the longest chunks.
+    fn window(&self) -> usize {
+        let digests = self.chunks.count() as usize * size_of::<Digest>();
+        let bytes = if self.unread > 0 && self.chunks.count() > 1 { digests } else { self.chunks.bytes(0) };
+        (READ_WINDOW * CHUNK_BYTES / bytes).clamp(READ_WINDOW, READ_AT_ONCE)
     }
 
     fn lost(&self, want: Want) -> Lost {
