@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nats::Endpoint;
-use protocol::{Audit, Name, Ring, Scale, Snapshot};
+use protocol::{Audit, Name, Ring, Scale, Snapshot, WAIT_SECONDS};
 
 use crate::commands::certs::CertsCommand;
 use crate::input::SecretText;
@@ -147,7 +147,7 @@ impl RuleArgs {
 
 /// What a round or the joining may take.
 fn seconds() -> RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(1..=86_400)
+    clap::value_parser!(u32).range(i64::from(*WAIT_SECONDS.start())..=i64::from(*WAIT_SECONDS.end()))
 }
 
 fn scale(text: &str) -> Result<Scale, String> {

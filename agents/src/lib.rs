@@ -16,11 +16,6 @@
 // Only `ward` is reachable from outside.
 #![allow(unreachable_pub)]
 
-#[cfg(ward_stub_crypto)]
-compile_error!(
-    "`ward_stub_crypto` is for the simulator in `protocol` alone (`just simulate-stub`): it protects nothing"
-);
-
 mod children;
 mod cli;
 mod commands;

@@ -53,6 +53,7 @@
 //! | `host` | by which names a broker is reached |
 //! | `shape`, `files`, `clock` | X.509 that both sides check, files that are whole or absent, dates |
 
+// Whatever speaks to a network is built on this crate.
 #[cfg(ward_stub_crypto)]
 compile_error!(
     "`ward_stub_crypto` is for the simulator in `protocol` alone (`just simulate-stub`): it protects nothing"

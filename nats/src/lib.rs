@@ -45,11 +45,6 @@
 //! # }
 //! ```
 
-#[cfg(ward_stub_crypto)]
-compile_error!(
-    "`ward_stub_crypto` is for the simulator in `protocol` alone (`just simulate-stub`): it protects nothing"
-);
-
 pub mod board;
 pub mod broker;
 pub mod call_error;

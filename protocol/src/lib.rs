@@ -160,6 +160,7 @@ pub use records::Records;
 pub use seal::*;
 pub use secret::*;
 pub use server::Server;
+pub use session::WAIT_SECONDS;
 pub use sharing::*;
 pub use step::*;
 pub use task::*;

@@ -4,63 +4,30 @@
 //! [`Tamper`] may drop, repeat, delay, alter or add messages on their way: this is what tests and simulations are
 //! made of. The same seed gives the same run.
 
+mod party;
+mod registry;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_bytes::ByteBuf;
 
 use crate::desk::Me;
 use crate::error::PlanError;
 use crate::hospital::Hospital;
-use crate::id::{Address, Authority, Chain, Dates, Identity, Kind, Name, Role, SessionId, Snapshot, Time, To};
-use crate::job::{Job, JobId, Outcome};
+use crate::id::{Address, Kind, Name, Role, SessionId, Snapshot, Time, To};
+use crate::job::{Job, Outcome};
 use crate::kdf;
 use crate::patient::{OfferError, Patient};
 use crate::plan::{Ask, Plan};
 use crate::records::Records;
 use crate::server::Server;
-use crate::signing::SigningKey;
 use crate::step::{Answer, Effects, Event, Input, Moment};
 use crate::task::{Policy, Record, Schema};
-use crate::wire::digest_certificate;
 
-/// Names parties as a CA would: a chain is the party's name and how often it was renewed, and it proves what was
-/// registered under it.
-#[derive(Debug, Default)]
-pub struct Registry(Mutex<BTreeMap<Vec<ByteBuf>, Identity>>);
-
-impl Registry {
-    /// Registers `name`; the key is derived from the name.
-    pub fn register(self: &Arc<Self>, name: &Name, role: Role) -> Me {
-        self.issue(name, role, 0)
-    }
-
-    /// A certificate that was renewed so many times.
-    fn issue(self: &Arc<Self>, name: &Name, role: Role, renewals: u32) -> Me {
-        let signing = signing_key(name);
-        let bytes = format!("{name} {renewals}").into_bytes();
-        let certificate = digest_certificate(&bytes);
-        let identity = Identity { name: name.clone(), role, key: signing.verifying_key(), certificate };
-        let chain = Chain(vec![ByteBuf::from(bytes)]);
-        if let Ok(mut parties) = self.0.lock() {
-            parties.insert(chain.0.clone(), identity);
-        }
-        Me { name: name.clone(), role, signing, chain, authority: self.clone() }
-    }
-}
-
-impl Authority for Registry {
-    fn identify(&self, chain: &Chain, _dates: Dates) -> Result<Identity, String> {
-        let parties = self.0.lock().map_err(|_| "the registry is poisoned".to_string())?;
-        parties.get(&chain.0).cloned().ok_or_else(|| "not registered in this study".to_string())
-    }
-}
-
-/// The key of `name`, which follows from the name.
-pub(crate) fn signing_key(name: &Name) -> SigningKey {
-    SigningKey::from_bytes(&kdf::derive("ward/1 memory key", name.as_str().as_bytes(), &[]))
-}
+use party::{Machine, Party};
+pub use registry::Registry;
+pub(crate) use registry::signing_key;
 
 /// A message on its way to one party.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,66 +59,6 @@ pub type Tamper = Box<dyn FnMut(Delivery) -> Vec<Delivery>>;
 
 /// Runs the jobs of all parties: what each gives.
 pub(crate) type Worker = Box<dyn FnMut(&Name, Job) -> Outcome>;
-
-/// The machine of one party.
-#[derive(Debug)]
-enum Machine {
-    Hospital(Hospital),
-    Server(Server),
-    Patient(Box<Patient>),
-}
-
-/// One party: its machine, its store and how to make it anew.
-struct Party {
-    me: Me,
-    /// How often its certificate was renewed.
-    renewals: u32,
-    machine: Option<Machine>,
-    patient: Option<(Policy, Schema)>,
-    store: Records,
-    wake: Option<Time>,
-    /// It dies between storing and sending a message of this kind.
-    dies_before: Option<Kind>,
-    /// It dies when it has written so many more messages, with the rest of them stored and not sent.
-    dies_after: Option<usize>,
-    /// By how many milliseconds its clock is ahead of the study's.
-    ahead: i64,
-    /// Jobs that are not run yet: a party that dies loses them.
-    jobs: VecDeque<(JobId, Job)>,
-    /// Until when its jobs take, by the study's clock.
-    slow_until: Time,
-    /// The draw that it is handed again and again, where it is to repeat itself.
-    draw: Option<u64>,
-    /// What it was handed, or should have been, and has not acknowledged: it comes again when the party is back.
-    unacknowledged: Vec<Delivery>,
-}
-
-impl Machine {
-    fn is_in_round(&self) -> bool {
-        match self {
-            Machine::Hospital(hospital) => hospital.is_in_round(),
-            Machine::Server(server) => server.is_in_round(),
-            Machine::Patient(patient) => patient.is_in_round(),
-        }
-    }
-}
-
-impl Party {
-    /// Now, by its own clock.
-    fn now(&self, now: Time) -> Time {
-        Time(now.0.saturating_add_signed(self.ahead))
-    }
-
-    /// When it wants to be woken, by the study's clock.
-    fn due(&self) -> Option<Time> {
-        self.wake.map(|wake| Time(wake.0.saturating_add_signed(-self.ahead)))
-    }
-
-    /// When its slow jobs are done, where it has any.
-    fn jobs_done(&self) -> Option<Time> {
-        (!self.jobs.is_empty()).then_some(self.slow_until)
-    }
-}
 
 /// A study in memory.
 pub struct Network {
@@ -240,23 +147,7 @@ impl Network {
 
     fn add(&mut self, me: Me, machine: Machine, patient: Option<(Policy, Schema)>) {
         let name = me.name.clone();
-        let (store, jobs) = (BTreeMap::new(), VecDeque::new());
-        let party = Party {
-            me,
-            renewals: 0,
-            machine: Some(machine),
-            patient,
-            store,
-            wake: None,
-            dies_before: None,
-            dies_after: None,
-            ahead: 0,
-            jobs,
-            slow_until: Time(0),
-            draw: None,
-            unacknowledged: Vec::new(),
-        };
-        self.parties.insert(name, party);
+        self.parties.insert(name, Party::new(me, machine, patient));
     }
 
     /// Offers data under a snapshot.
@@ -440,10 +331,7 @@ impl Network {
     /// Stops a party at once; what is on its way to it waits until it is back.
     pub fn kill(&mut self, name: &Name) {
         let Some(party) = self.parties.get_mut(name) else { return };
-        party.machine = None;
-        party.wake = None;
-        party.jobs.clear();
-        party.dies_after = None;
+        party.die();
         let (lost, queue) = std::mem::take(&mut self.queue).into_iter().partition(|one| one.receiver == *name);
         self.queue = queue;
         let lost: VecDeque<Delivery> = lost;
@@ -466,6 +354,20 @@ impl Network {
     pub fn kill_while_sending(&mut self, name: &Name, count: usize) {
         if let Some(party) = self.parties.get_mut(name) {
             party.dies_after = Some(count);
+        }
+    }
+
+    /// Has a party not die of what it sends.
+    pub fn spare(&mut self, name: &Name) {
+        if let Some(party) = self.parties.get_mut(name) {
+            party.disarm();
+        }
+    }
+
+    /// Has what a party had not acknowledged come to it in the opposite order when it is back.
+    pub fn reverse_unacknowledged(&mut self, name: &Name) {
+        if let Some(party) = self.parties.get_mut(name) {
+            party.unacknowledged.reverse();
         }
     }
 
@@ -505,19 +407,8 @@ impl Network {
     /// Starts a party again from its store.
     pub fn revive(&mut self, name: &Name) {
         let Some(party) = self.parties.get_mut(name) else { return };
-        let now = party.now(self.now);
-        let (me, store) = (party.me.clone(), &party.store);
-        party.machine = Some(match (&party.patient, party.me.role) {
-            (Some((policy, schema)), _) => {
-                match Patient::restore(me, policy.clone(), schema.clone(), store) {
-                    Ok(patient) => Machine::Patient(Box::new(patient)),
-                    // A party that cannot read its store does not start.
-                    Err(_) => return,
-                }
-            }
-            (None, Role::Server) => Machine::Server(Server::restore(me, store, now)),
-            (None, _) => Machine::Hospital(Hospital::restore(me, store)),
-        });
+        let Some(machine) = party.machine_again(self.now) else { return };
+        party.machine = Some(machine);
         let again = std::mem::take(&mut party.unacknowledged);
         self.hand(name, Input::Tick);
         self.queue.extend(again);
@@ -630,11 +521,7 @@ impl Network {
         if let Some(watcher) = &mut self.watcher {
             watcher(name, &Step::Input(&input));
         }
-        let effects = match machine {
-            Machine::Hospital(hospital) => hospital.handle(&moment, input),
-            Machine::Server(server) => server.handle(&moment, input),
-            Machine::Patient(patient) => patient.handle(&moment, input),
-        };
+        let effects = machine.handle(&moment, input);
         self.carry_out(name, effects);
     }
 
@@ -645,12 +532,7 @@ impl Network {
         }
         let mut reports = Vec::new();
         if let Some(party) = self.parties.get_mut(name) {
-            for write in effects.store {
-                match write.value {
-                    Some(value) => drop(party.store.insert(write.key, value)),
-                    None => drop(party.store.remove(&write.key)),
-                }
-            }
+            party.commit(effects.store);
             party.wake = effects.wake;
             party.jobs.extend(effects.jobs);
             if effects.send.iter().any(|sent| Some(sent.address.kind) == party.dies_before) {

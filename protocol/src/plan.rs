@@ -8,7 +8,7 @@ use vectors::Ring;
 use crate::decimal::Scale;
 use crate::error::PlanError;
 use crate::id::{Name, Snapshot, Time};
-use crate::session::SECONDS;
+use crate::session::WAIT_SECONDS;
 use crate::sharing::{Sharing, default_min_cohort};
 use crate::task::Question;
 
@@ -231,5 +231,5 @@ impl Ask {
 }
 
 fn check_seconds(what: &'static str, seconds: u32) -> Result<(), PlanError> {
-    if SECONDS.contains(&seconds) { Ok(()) } else { Err(PlanError::Seconds { what, seconds }) }
+    if WAIT_SECONDS.contains(&seconds) { Ok(()) } else { Err(PlanError::Seconds { what, seconds }) }
 }

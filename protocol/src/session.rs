@@ -22,7 +22,7 @@ use crate::step::Effects;
 use crate::wire::{self, Frame, Signed};
 
 /// Length of a join or round time, in seconds: at least 1, at most a day.
-pub(crate) const SECONDS: std::ops::RangeInclusive<u32> = 1..=86_400;
+pub const WAIT_SECONDS: std::ops::RangeInclusive<u32> = 1..=86_400;
 
 /// The rules of a session, from an Announce whose hospital is proven.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ impl Rules {
         if *expect > MOST_PATIENTS {
             return Err(rule("more patients than a session can have"));
         }
-        if !SECONDS.contains(join_seconds) {
+        if !WAIT_SECONDS.contains(join_seconds) {
             return Err(rule("join_seconds must be from 1 to 86400"));
         }
         Ok(())
@@ -279,7 +279,7 @@ impl Asked {
         let begin: Begin = frame.envelope.body()?;
         if frame.envelope.round == RoundNo::SETUP
             || !begin.question.is_sound()
-            || !SECONDS.contains(&begin.round_seconds)
+            || !WAIT_SECONDS.contains(&begin.round_seconds)
         {
             return Err(rule("a Begin needs a round from 1, a sound question and a time from 1 to 86400 s"));
         }

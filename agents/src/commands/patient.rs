@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::io::BufRead as _;
+use std::path::Path;
 
 use anyhow::Context as _;
-use certs::Credentials;
+use certs::{Credentials, Study};
 use futures::future::{select_all, try_join_all};
 use protocol::{Event, Name, Patient, PlanError, Record, Role, Scale, Schema, Snapshot};
 
@@ -83,11 +84,27 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
     ended
 }
 
+/// The profile that the patient with the folder `dir` wrote down: nobody else's command line changes it. Without one the
+/// standard one, with what that command line says.
+///
+/// # Errors
+/// If the file is wrong, or as [`with_flags`].
+pub fn written_or_flags(
+    dir: &Path,
+    study: &Study,
+    min_cohort: Option<u32>,
+    bound: Option<u64>,
+    scale: Option<Scale>,
+) -> anyhow::Result<Profile> {
+    let profile = Profile::load_or_default(dir, study)?;
+    if Profile::is_written(dir) { Ok(profile) } else { with_flags(profile, min_cohort, bound, scale) }
+}
+
 /// The profile with what the command line says instead.
 ///
 /// # Errors
 /// What its file could not say either: a cohort of one, or a bound that is 0 or too large for 64 bits.
-pub fn with_flags(
+fn with_flags(
     mut profile: Profile,
     min_cohort: Option<u32>,
     bound: Option<u64>,
@@ -147,9 +164,7 @@ pub async fn run_table(home: &Home, way: &Way, args: &PatientsArgs, tied: bool) 
             usage!("`{name}` has been run by hand in this home and is a row of the table too: use another --home");
         }
         std::fs::write(dir.join(TABLE), "")?;
-        let profile = Profile::load_or_default(&dir, &study)?;
-        let profile =
-            if Profile::is_written(&dir) { profile } else { with_flags(profile, args.min_cohort, None, None)? };
+        let profile = written_or_flags(&dir, &study, args.min_cohort, None, None)?;
         let schema = Schema { columns: table.columns.clone(), scale, scaled_bound };
         let profile = Profile { schema, ..profile };
         agents.push((
@@ -268,8 +283,9 @@ fn tell(name: &Name, event: &Event) {
         Event::NotJoined { session, why } => note!("{name} takes no part in session {}: {why}", session.short()),
         Event::StoreLost { session } => tracing::warn!(
             "a message to {name} is for members of session {}, and the store of {name} has no seat there: if it sat down in \
-             it, it is out of that session, as if it had dropped, and can join the next one. If the store was moved away, stop {name} and put it back as it \
-             was, no older copy; if it is gone, what was shared before must not be given under its label again",
+             it, it is out of that session, as if it had dropped, and can join the next one. If the store was moved away, stop \
+             {name} and put it back as it was, no older copy; if it is gone, what was shared before must not be given under \
+             its label again",
             session.short()
         ),
         Event::Shared { session, round, snapshot } => {

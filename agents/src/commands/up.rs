@@ -8,6 +8,7 @@ use protocol::{Name, Plan, Scale, Snapshot};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::hospital::settings;
+use super::patient::written_or_flags;
 use crate::children::Process;
 use crate::cli::{RuleArgs, UpArgs};
 use crate::enrol::enrol_many;
@@ -124,12 +125,9 @@ fn patients(home: &Home, args: &UpArgs) -> anyhow::Result<Who> {
     };
     let patients = input::assignments(&given)?;
     for patient in &patients {
-        let profile = Profile::load_or_default(&home.party_dir(&patient.name), &super::study(home)?)?;
-        let schema = match Profile::is_written(&home.party_dir(&patient.name)) {
-            true => profile.schema,
-            false => super::patient::with_flags(profile, None, args.rules.bound, args.rules.scale)?.schema,
-        };
-        input::value_record(patient.value.expose(), &schema)
+        let (dir, study) = (home.party_dir(&patient.name), super::study(home)?);
+        let profile = written_or_flags(&dir, &study, None, args.rules.bound, args.rules.scale)?;
+        input::value_record(patient.value.expose(), &profile.schema)
             .with_context(|| format!("the value of {}", patient.name))?;
     }
     Ok(Who::Named(patients))

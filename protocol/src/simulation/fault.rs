@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dice::Dice;
 use super::lie::{self, Lie};
+use super::plot;
 use super::shape::{Cast, Shape};
 use crate::id::{Kind, Name, RoundNo};
 
@@ -84,6 +85,17 @@ pub enum Blow {
         after: u8,
         /// It is back after this time.
         down: u64,
+    },
+    /// It dies the next time that it has stored what leads to a message of this kind, before it is sent.
+    CrashBefore {
+        /// Who.
+        who: Name,
+        /// What it is about to send.
+        kind: Kind,
+        /// It is back after this time.
+        down: u64,
+        /// Whether what it had not acknowledged comes to it again in the opposite order.
+        reversed: bool,
     },
     /// Its store is copied.
     Copy {
@@ -173,7 +185,7 @@ pub enum Fault {
 }
 
 /// A kind of fault, and how often it must have happened in a thousand runs for them to say anything.
-pub const KINDS: [(&str, u64); 35] = [
+pub const KINDS: [(&str, u64); 36] = [
     ("drop", 1500),
     ("repeat", 5000),
     ("reorder", 6000),
@@ -182,6 +194,7 @@ pub const KINDS: [(&str, u64); 35] = [
     ("late", 600),
     ("crash", 500),
     ("crash while sending", 200),
+    ("crash before sending", 200),
     ("older store", 50),
     ("lost store", 100),
     ("clock jump", 150),
@@ -252,7 +265,7 @@ impl Fate {
 }
 
 /// How long a party is away: not at all, less than a phase, or a round and more.
-fn down(dice: &mut Dice) -> u64 {
+pub(super) fn down(dice: &mut Dice) -> u64 {
     let most = dice.one_of(&[0, 50, 2_000, 20_000, 40_000, 90_000]).copied().unwrap_or_default();
     dice.within(most / 2, most)
 }
@@ -291,6 +304,7 @@ pub(super) fn draw_blows(shape: &Shape, cast: &Cast, dice: &mut Dice, splits: &m
     }
     blows.extend(lie::draw(shape, cast, dice, |who| restored.takes(who)).map(Fault::Lie));
     blows.extend(lie::draw_splits(shape, cast, splits, |who| restored.takes(who)).into_iter().map(Fault::Lie));
+    blows.extend(plot::draw(cast, usize::from(shape.marked), horizon, splits));
     blows
 }
 

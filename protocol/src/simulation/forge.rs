@@ -169,7 +169,11 @@ impl Liars {
             return None;
         }
         match (lie, frame.envelope.kind) {
-            (Lie::Cohort { shown, how, .. }, Kind::Cohort) if shown.contains(to) => self.cohort(frame, *how),
+            (Lie::Cohort { shown, how, round, .. }, Kind::Cohort)
+                if shown.contains(to) && round.is_none_or(|round| round == frame.envelope.round) =>
+            {
+                self.cohort(frame, *how)
+            }
             (Lie::MaskedSum { .. }, Kind::MaskedSum) => masked_sum(frame),
             (Lie::List { shown, how }, Kind::List) if shown.contains(to) => list(frame, *how),
             (Lie::Open { shown, how }, Kind::Open) if shown.contains(to) => self.open(frame, *how),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dice::Dice;
 use super::shape::{Cast, Shape};
-use crate::id::Name;
+use crate::id::{Name, RoundNo};
 
 /// What a party says that is not so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub enum Lie {
         how: CohortLie,
         /// So many milliseconds after the true one; instead of it where there are none.
         after: Option<u64>,
+        /// In this round only.
+        #[serde(default)]
+        round: Option<RoundNo>,
     },
     /// A server sends another sum than that of the vectors.
     MaskedSum {
@@ -295,7 +298,7 @@ fn draw_one(shape: &Shape, cast: &Cast, dice: &mut Dice, takes: &mut impl FnMut(
             let hows =
                 [CohortLie::Fewer, CohortLie::Fewer, CohortLie::TooSmall, CohortLie::Stranger, CohortLie::OtherShares];
             let after = *dice.one_of(&[None, None, Some(1), Some(3_000), Some(20_000)])?;
-            Lie::Cohort { shown, how: *dice.one_of(&hows)?, after }
+            Lie::Cohort { shown, how: *dice.one_of(&hows)?, after, round: None }
         }
         4 => Lie::MaskedSum { who: dice.one_of(&cast.servers)?.clone() },
         5 => Lie::List { shown, how: *dice.one_of(&[ListLie::Omitted, ListLie::Repeated, ListLie::Swapped])? },

@@ -27,6 +27,7 @@ mod masks;
 mod misreckon;
 mod oracle;
 mod play;
+mod plot;
 mod shape;
 mod shrink;
 mod subject;

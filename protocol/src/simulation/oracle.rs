@@ -304,6 +304,9 @@ impl Oracle {
         if first != cohort && !self.restored.contains(who) {
             self.fail("one confirm", format!("{who} confirmed two cohorts of round {}", round.0));
         }
+        if !self.restored.contains(who) && self.overlaps(who, cohort) {
+            self.fail("same or apart", format!("{who} confirmed cohorts of a snapshot that overlap in part"));
+        }
         let Some(fixed) = self.fixed.get_mut(&cohort) else {
             return self.fail("confirm", format!("{who} confirmed what is no cohort"));
         };
@@ -315,6 +318,17 @@ impl Oracle {
         if fixed.confirmed.len() == self.quorum {
             self.judge_opening(cohort, &fixed);
         }
+    }
+
+    /// Whether a cohort has some and not all patients in common with one that `who` confirmed in another round over the same
+    /// snapshot.
+    fn overlaps(&self, who: &Name, cohort: Digest) -> bool {
+        let Some(fixed) = self.fixed.get(&cohort) else { return false };
+        let people = |fixed: &Fixed| fixed.cohort.places.iter().collect::<BTreeSet<Place>>();
+        let (this, of) = (people(fixed), (fixed.session, &fixed.snapshot));
+        let earlier = self.fixed.values().filter(|other| other.round != fixed.round && other.confirmed.contains(who));
+        let mut others = earlier.filter(|other| (other.session, &other.snapshot) == of).map(people);
+        others.any(|other| other != this && !other.is_disjoint(&this))
     }
 
     /// Whether a cohort is of Shares that its patients sent. (Those of a restored one may be several: any may be meant.)

@@ -82,6 +82,8 @@ struct Back {
     who: Name,
     /// Whether its owner gives it its data anew.
     anew: bool,
+    /// Whether what it had not acknowledged comes again in the opposite order.
+    reversed: bool,
 }
 
 struct Play<'a> {
@@ -94,8 +96,8 @@ struct Play<'a> {
     blows: Vec<(u64, Blow)>,
     /// Who comes back when.
     back: BTreeMap<(Time, u64), Back>,
-    /// Who will die when it has written enough, and for how long it is then away.
-    armed: Vec<(Name, u64)>,
+    /// Who will die of what it sends, by what kind of crash, and for how long it is then away.
+    armed: Vec<(&'static str, u64, Back)>,
     copies: BTreeMap<Name, Records>,
     sessions: Vec<SessionId>,
     steps: u64,
@@ -242,7 +244,7 @@ impl<'a> Play<'a> {
         let who = self.cast.hospital.clone();
         if !self.net.is_alive(&who) {
             self.back.retain(|_, back| back.who != who);
-            self.revive(&Back { who, anew: false });
+            self.revive(&Back { who, anew: false, reversed: false });
         }
     }
 
@@ -270,13 +272,13 @@ impl<'a> Play<'a> {
     /// After each step: who died meanwhile, and is everything within its bounds?
     fn step(&mut self) {
         self.steps += 1;
-        let dead: Vec<usize> = (0..self.armed.len()).filter(|at| !self.net.is_alive(&self.armed[*at].0)).collect();
+        let dead: Vec<usize> = (0..self.armed.len()).filter(|at| !self.net.is_alive(&self.armed[*at].2.who)).collect();
         for at in dead.into_iter().rev() {
-            let (who, down) = self.armed.remove(at);
+            let (kind, down, armed) = self.armed.remove(at);
             // A crash of another kind may have come first.
-            if !self.back.values().any(|back| back.who == who) {
-                self.weather.borrow_mut().counts.add("crash while sending");
-                self.come_back_in(down, Back { who, anew: false });
+            if !self.back.values().any(|back| back.who == armed.who) {
+                self.weather.borrow_mut().counts.add(kind);
+                self.come_back_in(down, armed);
             }
         }
         if self.steps > MOST_STEPS {
@@ -336,8 +338,12 @@ impl<'a> Play<'a> {
             Blow::LostStore { who, down } => self.crash("lost store", blow, who, *down, Some(Records::new()), 0),
             Blow::CrashSending { who, after, down } if self.net.is_alive(who) => {
                 self.net.kill_while_sending(who, (*after).into());
-                self.weather.borrow_mut().fired.push(Fault::Blow(self.steps, blow.clone()));
-                self.armed.push((who.clone(), *down));
+                self.arm("crash while sending", blow, *down, Back { who: who.clone(), anew: false, reversed: false });
+            }
+            Blow::CrashBefore { who, kind, down, reversed } if self.net.is_alive(who) => {
+                self.net.kill_before_sending(who, *kind);
+                let back = Back { who: who.clone(), anew: false, reversed: *reversed };
+                self.arm("crash before sending", blow, *down, back);
             }
             Blow::Copy { who } => {
                 if let Some(store) = self.net.store(who).cloned() {
@@ -365,8 +371,14 @@ impl<'a> Play<'a> {
                 self.record("changed values", blow);
                 self.offer(who, &[*snapshot], 1);
             }
-            Blow::CrashSending { .. } | Blow::Change { .. } => {}
+            Blow::CrashSending { .. } | Blow::CrashBefore { .. } | Blow::Change { .. } => {}
         }
+    }
+
+    /// A party will die of what it sends.
+    fn arm(&mut self, kind: &'static str, blow: &Blow, down: u64, back: Back) {
+        self.weather.borrow_mut().fired.push(Fault::Blow(self.steps, blow.clone()));
+        self.armed.push((kind, down, back));
     }
 
     /// A party dies; it comes back later, with another store or clock.
@@ -382,7 +394,7 @@ impl<'a> Play<'a> {
             self.oracle.borrow_mut().restored.insert(who.clone());
             self.net.restore_store(who, store);
         }
-        self.come_back_in(down, Back { who: who.clone(), anew });
+        self.come_back_in(down, Back { who: who.clone(), anew, reversed: false });
     }
 
     fn cut(&mut self, kind: &'static str, blow: &Blow, who: &Name, (deaf, mute): (bool, bool), millis: u64) {
@@ -407,6 +419,9 @@ impl<'a> Play<'a> {
     /// A party starts again and goes on with what it had not acknowledged; with another store than it had it follows the
     /// board from the first message of all.
     fn revive(&mut self, back: &Back) {
+        if back.reversed {
+            self.net.reverse_unacknowledged(&back.who);
+        }
         self.net.revive(&back.who);
         if back.anew {
             self.offer(&back.who, &[1, 2], 0);
@@ -432,7 +447,7 @@ impl<'a> Play<'a> {
         let everybody: Vec<Name> = self.cast.everybody().cloned().collect();
         for who in &everybody {
             // It would still die of a blow that has not fallen.
-            self.net.kill_while_sending(who, usize::MAX);
+            self.net.spare(who);
             self.net.slow(who, 0);
         }
         self.reconnect_all();
@@ -459,6 +474,10 @@ impl<'a> Play<'a> {
         drop(oracle);
         if !self.failed() && counted != expected {
             self.fail("convergence", format!("{counted} of {expected} are in the sum after the faults stopped"));
+        }
+        // The same people over the same snapshot may be asked for as often as one likes.
+        if self.ask_in_calm(session, u8::MAX, 1)? != Some(true) {
+            self.fail("convergence", "the same question gives no answer when it is asked again".into());
         }
         self.close()
     }

@@ -1,0 +1,54 @@
+//! Faults that are aimed: deaths between storing and sending, and lies that do harm only together with them. Drawn one by
+//! one it would take a million runs until they meet.
+
+use super::dice::Dice;
+use super::fault::{Blow, Fault, down};
+use super::lie::{CohortLie, Lie};
+use super::shape::Cast;
+use crate::id::{Kind, Name, RoundNo};
+
+/// What patients and members send, servers, and the hospital.
+const PATIENT: [Kind; 7] =
+    [Kind::Join, Kind::Key, Kind::Share, Kind::Held, Kind::Confirm, Kind::MaskSum, Kind::CheckSum];
+const SERVER: [Kind; 4] = [Kind::Roster, Kind::Place, Kind::Cohort, Kind::MaskedSum];
+const HOSPITAL: [Kind; 4] = [Kind::Begin, Kind::Open, Kind::Check, Kind::Result];
+
+/// The aimed faults of a run.
+pub(super) fn draw(cast: &Cast, marked: usize, horizon: u64, dice: &mut Dice) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let deaths = if dice.percent(40) { dice.within(1, 2) } else { 0 };
+    faults.extend((0..deaths).filter_map(|_| draw_death(cast, horizon, dice)));
+    if dice.percent(15) {
+        faults.extend(draw_second_cohort(cast, marked, dice));
+    }
+    faults
+}
+
+/// Somebody dies before it sends something.
+fn draw_death(cast: &Cast, horizon: u64, dice: &mut Dice) -> Option<Fault> {
+    let everybody: Vec<&Name> = cast.everybody().collect();
+    let who = (*dice.one_of(&everybody)?).clone();
+    let kinds: &[Kind] = match cast.number(&who) {
+        Some(_) => &PATIENT,
+        None if who == cast.hospital => &HOSPITAL,
+        None => &SERVER,
+    };
+    let (kind, down, reversed) = (*dice.one_of(kinds)?, down(dice), dice.percent(50));
+    Some(Fault::Blow(dice.below(horizon), Blow::CrashBefore { who, kind, down, reversed }))
+}
+
+/// In one round everybody is shown a cohort of one patient less: in a later round than the first instead of the true one,
+/// which may have been opened over the same snapshot before; in the same round beside it, to members who die before they
+/// send their Confirm, so that they see it first when they are back.
+fn draw_second_cohort(cast: &Cast, marked: usize, dice: &mut Dice) -> Vec<Fault> {
+    let round = RoundNo(dice.within(1, 3) as u32);
+    let after = if round == RoundNo(1) || dice.percent(30) { Some(1) } else { None };
+    let shown = cast.everybody().cloned().collect();
+    let mut faults = vec![Fault::Lie(Lie::Cohort { shown, how: CohortLie::Fewer, after, round: Some(round) })];
+    if after.is_some() {
+        let members = cast.patients.iter().take(marked).filter(|_| dice.percent(50));
+        let death = |who: &Name| Blow::CrashBefore { who: who.clone(), kind: Kind::Confirm, down: 100, reversed: true };
+        faults.extend(members.map(|who| Fault::Blow(0, death(who))).collect::<Vec<_>>());
+    }
+    faults
+}
