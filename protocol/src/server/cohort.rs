@@ -28,7 +28,7 @@ impl Choice<'_> {
         let (quorum, committee) = (usize::from(self.sharing.quorum()), self.held.len());
         let largest: Vec<Places> = (quorum..=committee).filter_map(|size| self.largest(size)).collect();
         let floor = match self.exact {
-            Some(exact) => exact.len(),
+            Some(exact) => exact.len().max(self.min_cohort),
             None => {
                 let most = largest.iter().map(Places::len).max()?;
                 self.min_cohort.max(most - most / 10)

@@ -145,13 +145,13 @@ impl Lead {
             return Verdict::Wait;
         }
         match choice.best().filter(|best| late || best.len() >= enough) {
-            Some(best) if best.len() >= needed => Verdict::Fix(best),
-            _ if late => {
+            Some(best) => Verdict::Fix(best),
+            None if late => {
                 // Enough may have shared, and too few members hold it.
                 let shared = if folded.len() < needed { folded.len() } else { choice.most() };
                 self.refuse(shared, needed, true, gather)
             }
-            _ => Verdict::Wait,
+            None => Verdict::Wait,
         }
     }
 

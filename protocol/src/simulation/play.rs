@@ -468,18 +468,39 @@ impl<'a> Play<'a> {
         if self.ask_in_calm(session, u8::MAX, 1)? != Some(true) {
             self.fail("convergence", "a new session gives no answer after the faults stopped".into());
         }
-        let oracle = self.oracle.borrow();
-        let expected = self.shape.patients as usize - self.shape.silent.len();
-        let counted = oracle.answers.last().map_or(0, |(.., people)| people.len());
-        drop(oracle);
-        if !self.failed() && counted != expected {
-            self.fail("convergence", format!("{counted} of {expected} are in the sum after the faults stopped"));
-        }
+        let all = self.shape.patients as usize - self.shape.silent.len();
+        self.must_count(all);
         // The same people over the same snapshot may be asked for as often as one likes.
         if self.ask_in_calm(session, u8::MAX, 1)? != Some(true) {
             self.fail("convergence", "the same question gives no answer when it is asked again".into());
         }
+        self.drop_one(session, all - 1)?;
         self.close()
+    }
+
+    fn must_count(&self, expected: usize) {
+        let counted = self.oracle.borrow().answers.last().map_or(0, |(.., people)| people.len());
+        if !self.failed() && counted != expected {
+            self.fail("convergence", format!("{counted} of {expected} are in the sum after the faults stopped"));
+        }
+    }
+
+    /// Who dies when the servers have its Share and no member has is taken out of the sum again, and costs nobody else theirs.
+    fn drop_one(&mut self, session: SessionId, rest: usize) -> Result<(), PlanError> {
+        let silent = |i: usize| self.shape.silent.iter().any(|silent| usize::from(*silent) == i);
+        let ordinary = usize::from(self.shape.marked)..self.cast.patients.len();
+        let Some(i) = ordinary.rev().find(|i| !silent(*i)) else { return Ok(()) };
+        if rest < usize::from(self.shape.min_cohort) {
+            return Ok(());
+        }
+        let who = self.cast.patients[i].clone();
+        self.net.kill_while_sending(&who, self.cast.servers.len());
+        if self.ask_in_calm(session, u8::MAX - 1, 1)? != Some(true) {
+            self.fail("convergence", format!("there is no answer without {who}, who died while it sent its Share"));
+        }
+        self.must_count(rest);
+        self.revive(&Back { who, anew: false, reversed: false });
+        Ok(())
     }
 
     /// Asks up to `times` times over a new snapshot; whether there is an answer, and nothing where the session is over.

@@ -21,7 +21,16 @@ pub(super) fn draw(cast: &Cast, marked: usize, horizon: u64, dice: &mut Dice) ->
     if dice.percent(15) {
         faults.extend(draw_second_cohort(cast, marked, dice));
     }
+    if dice.percent(15) {
+        faults.extend(draw_slow_server(cast, horizon, dice));
+    }
     faults
+}
+
+/// A server's sums take long: a cohort is fixed while vectors of others wait to be added.
+fn draw_slow_server(cast: &Cast, horizon: u64, dice: &mut Dice) -> Option<Fault> {
+    let (who, millis) = (dice.one_of(&cast.servers)?.clone(), dice.within(1_000, 40_000));
+    Some(Fault::Blow(dice.below(horizon), Blow::SlowJobs { who, millis }))
 }
 
 /// Somebody dies before it sends something.
