@@ -25,6 +25,18 @@ fn up_does_not_lower_what_a_patient_wrote_down_itself() {
 }
 
 #[test]
+fn an_up_without_an_answer_says_which_patient_ended_and_why() {
+    let home = Home::new();
+    assert_eq!(home.run("certs init").code, Some(0));
+    fs::create_dir_all(home.party_dir("alice")).unwrap();
+    fs::write(home.party_dir("alice").join("state.redb"), "junk").unwrap();
+    let ended = home.run("up alice=5 bob=6 charlie=7 --join-seconds 3");
+    assert_eq!(ended.code, Some(3), "{ended:#?}");
+    let last = ended.stderr.lines().last().unwrap_or_default();
+    assert!(last.contains("alice ended: ") && last.contains("state.redb is damaged ("), "{ended:#?}");
+}
+
+#[test]
 fn up_goes_on_without_a_patient_that_is_killed() {
     let home = Home::new();
     let mut up = home.start("--json up a=1 b=2 c=4 d=8 e=16 f=32 g=64 h=128 --keep --scale 1000 --bound 5000");

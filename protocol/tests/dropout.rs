@@ -108,7 +108,7 @@ fn a_patient_that_dies_after_sharing_costs_nothing() {
     assert_eq!(study.end(), study.sum(0..8));
 }
 
-/// A vector of three chunks, so that one can be cut off in the middle.
+/// A vector of several chunks, so that one can be cut off in the middle.
 fn long() -> Build {
     let full = Chunks::new(Ring::new(64).unwrap(), 1).unwrap().full() as u32;
     Build { bound: 1 << 59, ..Build::new(6, 3, 1).wide(2 * full + 5) }

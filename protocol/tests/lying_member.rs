@@ -107,7 +107,7 @@ fn a_flood_of_pieces_takes_no_room_from_others() {
         sums.map(|(address, payload)| (address.clone(), payload.clone())).collect::<Vec<_>>()
     };
     let chunks = to_hospital(Kind::Chunk, &study);
-    assert!(chunks.len() > 2, "a masked sum of two chunks, and two mask sums");
+    assert!(chunks.len() > 2, "a masked sum of several chunks, and two mask sums");
     for junk in 0..100 {
         let address = Address { from: p(flooder.into()), name: MessageName([junk; 16]), ..chunks[0].0.clone() };
         hand(&mut study, address, vec![junk; 100].into());

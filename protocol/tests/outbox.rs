@@ -266,7 +266,7 @@ fn a_chunk_that_comes_after_its_sessions_end_is_not_kept() {
     assert_eq!(study.ask_with(|ask| ask.last = true), study.sum(0..5));
     study.net.tamper(|delivery| vec![delivery]);
     let chunks = chunks.take();
-    assert_eq!(chunks.len(), 10);
+    assert_eq!(chunks.len(), 5 * 8);
     chunks.into_iter().for_each(|chunk| study.net.inject(chunk));
     study.settle();
     assert_eq!(records(&study, &name("server"), "early/"), 0);
@@ -277,7 +277,7 @@ fn a_chunk_that_comes_after_its_sessions_end_is_not_kept() {
 fn chunks_that_the_board_lost_are_masked_again() {
     let mut study = Build::new(4, 3, 1).wide(300_000).start();
     study.put(|_| {});
-    study.until(|net| net.count(Kind::Chunk) == 4 * 2);
+    study.until(|net| net.count(Kind::Chunk) == 4 * 8);
     let before = study.net.board().clone();
     study.net.lose_everything();
     let (sent, jobs) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(0)));
@@ -302,6 +302,6 @@ fn chunks_that_the_board_lost_are_masked_again() {
     assert_eq!(study.end(), study.sum(0..4));
     let of_patients = |address: &Address| address.kind == Kind::Chunk && address.to == To::One(name("server"));
     let chunks: Vec<_> = before.iter().filter(|(address, _)| of_patients(address)).collect();
-    assert_eq!(chunks.len(), 4 * 2);
+    assert_eq!(chunks.len(), 4 * 8);
     assert!(chunks.into_iter().all(|(address, payload)| study.net.board()[address] == *payload));
 }

@@ -63,7 +63,7 @@ fn six() -> Build {
     Build::new(6, 3, 1)
 }
 
-/// A vector of two chunks, which follow their Share.
+/// A vector of several chunks, which follow their Share.
 fn long() -> Build {
     Build::new(4, 3, 1).wide(200_000)
 }

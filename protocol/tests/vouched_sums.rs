@@ -43,14 +43,16 @@ impl Liar {
         study.net.tamper(move |delivery| liar.pass(delivery));
     }
 
-    /// One that lies in its mask sum of two chunks, in the one that is not drawn.
+    /// One that lies in its mask sum of eight chunks, in one that is not drawn.
     fn sit_and_wait(study: &mut Study, who: usize) {
         let mut liar = Liar { waits: true, ..Self::new(study, who, &[]) };
         study.net.tamper(move |delivery| match delivery.address.kind {
             Kind::Check if liar.waits => {
                 let check: Check = Frame::decode(&delivery.payload).unwrap().envelope.body().unwrap();
                 liar.waits = false;
-                liar.lies = vec![lie(Kind::MaskSum, 2 - check.chunks[0] as usize)];
+                // The first piece says what of: that of chunk j is j + 1.
+                let another = (check.chunks[0] as usize + 1) % 8;
+                liar.lies = vec![lie(Kind::MaskSum, another + 1)];
                 let late = liar.finish();
                 [vec![delivery], late].concat()
             }
@@ -225,7 +227,7 @@ fn honest_holders_vouch_for_each_other() {
     }
 }
 
-/// In a long vector that is checked in full a lie in any chunk is found; a sample, here of one of two chunks, finds it where
+/// In a long vector that is checked in full a lie in any chunk is found; a sample, here of one of eight chunks, finds it where
 /// it draws that chunk.
 #[test]
 fn a_lie_in_a_long_vector_is_found_in_what_is_checked() {
@@ -238,8 +240,8 @@ fn a_lie_in_a_long_vector_is_found_in_what_is_checked() {
         is_found
     };
     assert!((0..4).all(|seed| is_found(Audit::Full, seed)));
-    let sampled = (0..12).filter(|seed| is_found(Audit::Sample, *seed)).count();
-    assert!((1..12).contains(&sampled), "{sampled} of 12");
+    let sampled = (0..24).filter(|seed| is_found(Audit::Sample, *seed)).count();
+    assert!((1..12).contains(&sampled), "{sampled} of 24");
 }
 
 /// Who sees which chunks are checked before it sends its mask sum would lie in the others: what comes after they were drawn

@@ -56,11 +56,12 @@ pub async fn run(home: &Home, args: UpArgs, json: bool) -> anyhow::Result<()> {
         Who::Named(_) => who.names().iter().map(Name::to_string).collect(),
         Who::Rows { .. } => Vec::new(),
     };
-    let mut up = Up { home, args: &args, snapshot, processes: Vec::new(), patients };
+    let mut up = Up { home, args: &args, snapshot, processes: Vec::new(), patients, lost: Vec::new() };
     let outcome = tokio::select! {
         outcome = up.study(&who, plan.min_cohort(), json) => outcome,
         () = stop.asked() => Err(Stopped.into()),
     };
+    let outcome = outcome.map_err(|error| up.blame(error));
     if outcome.is_ok() && args.keep {
         up.explain_keep(&who);
         tokio::select! {
@@ -173,6 +174,8 @@ struct Up<'a> {
     processes: Vec<Process>,
     /// Which of them are a patient each.
     patients: Vec<String>,
+    /// How those of them ended that did.
+    lost: Vec<String>,
 }
 
 impl Up<'_> {
@@ -280,9 +283,21 @@ impl Up<'_> {
             };
             match status.code() {
                 Some(2) => usage!("{what}: {words}"),
-                _ if self.patients.contains(what) => note!("{how}; the others go on"),
+                _ if self.patients.contains(what) => {
+                    note!("{how}; the others go on");
+                    self.lost.push(how);
+                }
                 _ => anyhow::bail!(how),
             }
+        }
+    }
+
+    /// Why there is no answer, with the patients that ended before: they may be why.
+    fn blame(&self, error: anyhow::Error) -> anyhow::Error {
+        match error.downcast() {
+            Ok(Aborted(why)) if !self.lost.is_empty() => Aborted(format!("{why}. {}", self.lost.join(". "))).into(),
+            Ok(aborted) => aborted.into(),
+            Err(error) => error,
         }
     }
 

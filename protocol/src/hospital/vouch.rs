@@ -247,7 +247,7 @@ mod tests {
     use crate::kdf::chunk_digest;
     use vectors::Ring;
 
-    /// Over two chunks of which the first is drawn.
+    /// Over several chunks of which the second is drawn.
     fn vouch(committee: u8, threshold: u8) -> Vouch {
         let sharing = Sharing::new(committee, threshold).unwrap();
         let chunks = Chunks::new(Ring::new(64).unwrap(), 65_537).unwrap();
