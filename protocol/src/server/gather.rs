@@ -239,24 +239,60 @@ mod tests {
         (address, Bytes::from(vec![place as u8; 2 * D]))
     }
 
+    fn empty(patients: u32) -> Gather {
+        let chunks = Chunks::new(Ring::new(16).unwrap(), D as u64).unwrap();
+        Gather::new(chunks, Shard::new(0, 1), patients)
+    }
+
+    /// The vector of the patient at `place` comes.
+    fn comes(gather: &mut Gather, place: u32) -> Found {
+        let (address, bytes) = vector(place + 1);
+        let digest = chunk_digest(&bytes);
+        gather.expect(Place(place), Digest([place as u8; 32]), address.name, &[digest]).unwrap();
+        gather.identified(Place(place), address, bytes, digest, true)
+    }
+
     /// Adds the vectors of so many patients.
     fn gather_of(patients: u32) -> Gather {
-        let chunks = Chunks::new(Ring::new(16).unwrap(), D as u64).unwrap();
-        let mut gather = Gather::new(chunks, Shard::new(0, 1), patients);
+        let mut gather = empty(patients);
         for place in 0..patients {
-            let (address, bytes) = vector(place + 1);
-            let digest = chunk_digest(&bytes);
-            gather.expect(Place(place), Digest([place as u8; 32]), address.name, &[digest]).unwrap();
-            let found = gather.identified(Place(place), address, bytes, digest, true);
+            let found = comes(&mut gather, place);
             run(&mut gather, found);
         }
         gather
     }
 
+    /// Runs a job to its end; what is next.
+    fn run_job(gather: &mut Gather, job: Job) -> Option<Job> {
+        let Outcome::Folded { at, sum } = job.run() else { panic!("no fold") };
+        gather.folded(at, sum).1
+    }
+
     fn run(gather: &mut Gather, found: Found) {
         let Found::Change(Some(job)) = found else { panic!("no job: {found:?}") };
-        let Outcome::Folded { at, sum } = job.run() else { panic!("no fold") };
-        assert!(gather.folded(at, sum).1.is_none());
+        assert!(run_job(gather, job).is_none());
+    }
+
+    /// The cohort is fixed while one vector is being added and others wait for that: who is not in it comes out again, or
+    /// never in.
+    #[test]
+    fn a_cohort_that_is_fixed_while_vectors_are_added_is_what_the_sum_is_of() {
+        let mut gather = empty(3);
+        let Found::Change(Some(job)) = comes(&mut gather, 0) else { panic!("no job") };
+        for place in [1, 2] {
+            let waits = comes(&mut gather, place);
+            assert!(matches!(waits, Found::Change(None)), "{waits:?}");
+        }
+        gather.keep_only(&Places::of(3, [Place(2)]));
+        assert_eq!(gather.take_out(), (vec![], true));
+        let next = run_job(&mut gather, job).unwrap();
+        assert!(run_job(&mut gather, next).is_none());
+        assert_eq!(gather.take_out(), (vec![vector(1).0], true));
+        let (address, bytes) = vector(1);
+        let found = gather.identified(Place(0), address, bytes.clone(), chunk_digest(&bytes), false);
+        run(&mut gather, found);
+        assert_eq!(gather.take_out(), (vec![], false));
+        assert_eq!(gather.take_sum().unwrap()[0].pack(Ring::new(16).unwrap()), vector(3).1);
     }
 
     #[test]
