@@ -9,7 +9,7 @@ use nats::Board;
 use protocol::{Address, Outgoing};
 use tokio::sync::mpsc;
 
-/// The most bytes that one agent has on their way to the board: two chunks.
+/// The most bytes that one agent has on their way to the board: two of the longest chunks.
 const WINDOW_BYTES: usize = 1 << 20;
 /// The most messages that one agent has on their way to the board.
 const WINDOW_MESSAGES: usize = 64;

@@ -8,7 +8,8 @@ pub const CHUNK_BYTES: usize = 512 * 1024;
 /// The fewest chunks of a vector that is more than one: reading one in eight is an eighth of it, however narrow the ring.
 const AT_LEAST: u64 = 8;
 
-/// The most chunks that a party reads from the board, or has read and not yet used: 4 MiB, however many patients there are.
+/// How many of the longest chunks a party reads from the board, or has read and not yet used, at a time: 4 MiB, however many
+/// patients there are. (The hospital reads as many bytes of shorter ones.)
 pub const READ_WINDOW: usize = 8;
 
 /// The most bytes in a vector's lanes, 2^33: what one keystream is used for.

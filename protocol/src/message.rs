@@ -377,7 +377,7 @@ pub struct MaskSum {
 pub struct SumPieces(#[serde(deserialize_with = "form::list_of::<_, _, { SumPieces::MOST }>")] pub Vec<ByteBuf>);
 
 impl SumPieces {
-    /// The most pieces that are attached: the list of blocks, and a sum of less than a chunk for each.
+    /// The most pieces that are attached: the list of blocks, and as many sums as there are blocks; a Check asks for fewer.
     pub const MOST: usize = 1 + MOST_BLOCKS;
 }
 

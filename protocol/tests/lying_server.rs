@@ -406,15 +406,20 @@ fn a_part_of_another_length_names_its_own_server() {
     study.put(|_| {});
     study.net.sleep(1_000);
     cut.mend();
-    let short = vec![0; 3 * 3];
-    let sum = MaskedSum { chunks: vec![chunk_digest(&short)] };
-    let cohort = study.cohort().digest;
-    let signed = study.sign(&liar, Kind::MaskedSum, To::One(hospital.clone()), cohort, &sum);
-    let (address, _) = stand(&signed, &hospital, &[]);
-    study.deliver(&signed, &hospital, &[]);
-    let chunk = Address { kind: Kind::Chunk, ..address };
-    study.net.inject(memory::Delivery { receiver: hospital, address: chunk, payload: short.into(), delay: 0 });
+    let (_, told) = study.frames(Kind::MaskedSum).into_iter().find(|(address, _)| address.from == liar).unwrap();
+    let mut sum: MaskedSum = told.envelope.body().unwrap();
+    let mut chunks = study.net.board().clone();
+    chunks.retain(|address, _| address.kind == Kind::Chunk && address.from == liar);
+    // Its first chunk is shorter, the others are as they should be.
+    let first = chunks.values_mut().find(|payload| chunk_digest(payload) == sum.chunks[0]).unwrap();
+    *first = vec![0; 3 * 3].into();
+    sum.chunks[0] = chunk_digest(first);
+    let signed = study.sign(&liar, Kind::MaskedSum, To::One(hospital.clone()), told.envelope.after, &sum);
+    study.deliver(&signed, &hospital, &told.attachment);
+    for (address, payload) in chunks {
+        study.net.inject(memory::Delivery { receiver: hospital.clone(), address, payload, delay: 0 });
+    }
     study.net.run();
-    assert_eq!(study.end(), End::Aborted(AbortReason::SumsMissing { missing: vec![liar.clone()] }));
+    assert_eq!(study.end(), study.sum(0..5));
     assert_eq!(study.accused(), [liar]);
 }

@@ -392,15 +392,16 @@ fn a_hospital_that_asks_for_everything_at_once_fills_no_members_memory() {
     let seen = held.clone();
     study.net.watch(move |who, step| {
         if *who == p(0) {
-            seen.borrow_mut().see(step, 2);
+            seen.borrow_mut().see(step, 4);
         }
     });
-    // Three chunks of three blocks, of which each Check asks two: all of them are on their way before one is answered.
-    for (blocks, chunks) in [([1, 2], 0), ([1, 2], 1), ([1, 3], 2)] {
-        post_check(&mut study, open.digest(), &blocks, &[chunks]);
+    // Six chunks of three blocks, of which each Check asks four sums, more than fit a message: all Checks are on their way
+    // before one is answered.
+    for (blocks, chunks) in [([1, 2], [0, 1]), ([1, 2], [2, 3]), ([1, 3], [4, 5])] {
+        post_check(&mut study, open.digest(), &blocks, &chunks);
     }
     study.net.sleep(100);
-    assert_eq!((study.net.count(Kind::CheckSum), held.borrow().most), (3, 2));
+    assert_eq!((study.net.count(Kind::CheckSum), held.borrow().most), (3, 4));
     let many: Vec<u32> = (0..129).collect();
     let check = Check { blocks: vec![3], chunks: many };
     let check = study.sign(&name("hospital"), Kind::Check, To::One(p(0)), open.digest(), &check);
@@ -415,8 +416,9 @@ fn a_hospital_that_asks_for_everything_at_once_fills_no_members_memory() {
 fn answers_to_checks_that_the_board_lost_are_made_again() {
     let (mut study, open) = confirmed_of(Build::new(6, 4, 1).wide(200_000));
     study.deliver(&open, &p(0), &[]);
-    for chunk in [0, 1] {
-        post_check(&mut study, open.digest(), &[1, 2], &[chunk]);
+    // More than fit a message.
+    for chunks in [[0, 1, 2, 3], [4, 5, 6, 7]] {
+        post_check(&mut study, open.digest(), &[1, 2], &chunks);
     }
     study.net.sleep(100);
     let of_answers = |address: &Address| {

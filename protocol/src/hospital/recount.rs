@@ -181,7 +181,7 @@ impl Recount {
         Ok(())
     }
 
-    /// How many messages are read at a time: as many as are no longer than [`READ_WINDOW`] of the longest chunks.
+    /// How many messages are read at a time: as many as have no more of vectors than [`READ_WINDOW`] of the longest chunks.
     fn window(&self) -> usize {
         let digests = self.chunks.count() as usize * size_of::<Digest>();
         let bytes = if self.unread > 0 && self.chunks.count() > 1 { digests } else { self.chunks.bytes(0) };

@@ -252,6 +252,7 @@ impl<'a> Play<'a> {
     fn pass_until(&mut self, millis: u64, done: impl Fn(&Self) -> bool) {
         let until = self.net.now().plus_millis(millis);
         while !self.failed() && !done(self) {
+            self.bury();
             self.strike();
             let next = self.back.keys().next().map(|(time, _)| *time).filter(|time| *time <= until);
             let stop = next.unwrap_or(until);
@@ -269,9 +270,8 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// After each step: who died meanwhile, and is everything within its bounds?
-    fn step(&mut self) {
-        self.steps += 1;
+    /// Who died of what it sent comes back later.
+    fn bury(&mut self) {
         let dead: Vec<usize> = (0..self.armed.len()).filter(|at| !self.net.is_alive(&self.armed[*at].2.who)).collect();
         for at in dead.into_iter().rev() {
             let (kind, down, armed) = self.armed.remove(at);
@@ -281,6 +281,11 @@ impl<'a> Play<'a> {
                 self.come_back_in(down, armed);
             }
         }
+    }
+
+    /// After each step: is everything within its bounds?
+    fn step(&mut self) {
+        self.steps += 1;
         if self.steps > MOST_STEPS {
             self.fail("rest", format!("the study does not come to rest in {MOST_STEPS} steps"));
         }
@@ -439,6 +444,7 @@ impl<'a> Play<'a> {
     /// Faults stop: everybody runs and follows the board, and what was under way is through.
     fn calm_down(&mut self) {
         self.blows.clear();
+        self.bury();
         self.armed.clear();
         for back in std::mem::take(&mut self.back).into_values() {
             self.revive(&back);
@@ -485,7 +491,7 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// Who dies when the servers have its Share and no member has is taken out of the sum again, and costs nobody else theirs.
+    /// Who dies when the servers have its Share and no member has is not in the sum, and costs nobody else theirs.
     fn drop_one(&mut self, session: SessionId, rest: usize) -> Result<(), PlanError> {
         let silent = |i: usize| self.shape.silent.iter().any(|silent| usize::from(*silent) == i);
         let ordinary = usize::from(self.shape.marked)..self.cast.patients.len();

@@ -1,5 +1,5 @@
-//! Faults that are aimed: deaths between storing and sending, and lies that do harm only together with them. Drawn one by
-//! one it would take a million runs until they meet.
+//! Faults that are aimed: deaths between storing and sending, lies that do harm only together with them, and servers that
+//! are slow. Drawn one by one it would take a million runs until they meet.
 
 use super::dice::Dice;
 use super::fault::{Blow, Fault, down};
@@ -46,12 +46,12 @@ fn draw_death(cast: &Cast, horizon: u64, dice: &mut Dice) -> Option<Fault> {
     Some(Fault::Blow(dice.below(horizon), Blow::CrashBefore { who, kind, down, reversed }))
 }
 
-/// In one round everybody is shown a cohort of one patient less: in a later round than the first instead of the true one,
-/// which may have been opened over the same snapshot before; in the same round beside it, to members who die before they
+/// In one round everybody is shown a cohort of one patient less: in a later one than the first instead of the true cohort,
+/// which may have been opened over the same snapshot before; in the first one beside it, where members die before they
 /// send their Confirm, so that they see it first when they are back.
 fn draw_second_cohort(cast: &Cast, marked: usize, dice: &mut Dice) -> Vec<Fault> {
     let round = RoundNo(dice.within(1, 3) as u32);
-    let after = if round == RoundNo(1) || dice.percent(30) { Some(1) } else { None };
+    let after = (round == RoundNo(1)).then_some(1);
     let shown = cast.everybody().cloned().collect();
     let mut faults = vec![Fault::Lie(Lie::Cohort { shown, how: CohortLie::Fewer, after, round: Some(round) })];
     if after.is_some() {
