@@ -20,7 +20,7 @@ pub const MOST_CHUNKS: u64 = 15_000;
 
 /// A vector of d coordinates over a ring, cut into chunks.
 ///
-/// A vector whose words fit 512 KiB is one chunk. A longer one is cut into [`AT_LEAST`] or more: a chunk is an eighth of it,
+/// A vector whose words fit 512 KiB is one chunk. A longer one is cut into eight or more: a chunk is an eighth of it,
 /// rounded up to a multiple of 16 coordinates, or as much as fits 512 KiB, whichever is less; the last one is what remains.
 /// Chunk `j` is the coordinates from `start(j)` on, `len(j)` of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
