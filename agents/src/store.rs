@@ -178,7 +178,7 @@ fn write_group(database: &Database, group: &[Commit]) -> Result<(), redb::Error>
             for write in &commit.writes {
                 let key = (commit.party.as_str(), write.key.as_str());
                 match &write.value {
-                    Some(value) => drop(table.insert(key, value.as_slice())?),
+                    Some(value) => drop(table.insert(key, &value[..])?),
                     None => drop(table.remove(key)?),
                 }
             }

@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use vectors::{Lanes, Ring, StreamKey};
-use zeroize::Zeroizing;
 
 use crate::answer::Answering;
 use crate::chunks::Chunks;
 use crate::id::Digest;
 use crate::kdf;
 use crate::seal::{SealError, SealKey, SealSecret, SumOpener, SumSealer};
-use crate::secret::{Root, Seed};
+use crate::secret::{Root, SecretBytes, Seed};
 use crate::task::{Question, Record, SecretVector};
 use crate::wire;
 
@@ -120,7 +119,7 @@ pub enum Job {
 
 /// The words of a sum of masks: wiped on drop, and not shown.
 #[derive(Clone)]
-pub struct Words(pub(crate) Arc<Zeroizing<Vec<u8>>>);
+pub struct Words(pub(crate) Arc<SecretBytes>);
 
 impl Words {
     /// The words as they travel.
@@ -311,7 +310,7 @@ fn seal(
     sums: &[Lanes],
     ring: Ring,
 ) -> Result<Outcome, SealError> {
-    let texts: Vec<Zeroizing<Vec<u8>>> = sums.iter().map(|sum| Zeroizing::new(sum.pack(ring))).collect();
+    let texts: Vec<SecretBytes> = sums.iter().map(|sum| sum.pack(ring).into()).collect();
     let mut digests: Vec<Digest> = texts.iter().map(|text| kdf::chunk_digest(text)).collect();
     digests.push(wire::attachment_digest(blocks));
     // Randomness from the root alone would seal two texts under one key and nonce after a restore (PROTOCOL.md, *Restarts*).
@@ -365,7 +364,7 @@ fn reconstruct(
 }
 
 /// Blocks, and the chunks of the sum of their masks.
-type OpenedSum = (Vec<u16>, Vec<Zeroizing<Vec<u8>>>);
+type OpenedSum = (Vec<u16>, Vec<SecretBytes>);
 
 /// The blocks and the chunks of a mask sum; `None` where it does not open, or is of other blocks or another shape.
 /// Everything is opened before anything is added: a bad piece must leave the sums as they were.
@@ -377,10 +376,10 @@ fn open_sum(secret: &SealSecret, ring: Ring, sums: &[Lanes], sealed: &SealedSum)
 }
 
 /// All pieces but the first, which must be what was asked for.
-fn open_pieces(secret: &SealSecret, sealed: &SealedSum) -> Option<Vec<Zeroizing<Vec<u8>>>> {
+fn open_pieces(secret: &SealSecret, sealed: &SealedSum) -> Option<Vec<SecretBytes>> {
     let opener = SumOpener::new(secret, &sealed.encapsulation, &sealed.info).ok()?;
     let (first, rest) = sealed.pieces.split_first()?;
-    if opener.open(0, first).ok()?.as_slice() != sealed.blocks {
+    if opener.open(0, first).ok()?[..] != sealed.blocks {
         return None;
     }
     (1u32..).zip(rest).map(|(piece, bytes)| opener.open(piece, bytes).ok()).collect()
@@ -407,11 +406,11 @@ impl VouchedSums<'_> {
     }
 
     /// Whether the chunks of a mask sum over `blocks` are what is known of them; of others nothing can be said.
-    fn agree(&self, blocks: &[u16], texts: &[Zeroizing<Vec<u8>>]) -> bool {
+    fn agree(&self, blocks: &[u16], texts: &[SecretBytes]) -> bool {
         let ring = self.chunks.ring();
         (0u32..).zip(texts).all(|(chunk, text)| {
             let mut sum = Lanes::zero(ring, self.chunks.len(chunk));
-            self.add(blocks, chunk, &mut sum).is_none_or(|()| *sum.pack(ring) == ***text)
+            self.add(blocks, chunk, &mut sum).is_none_or(|()| sum.pack(ring)[..] == text[..])
         })
     }
 }

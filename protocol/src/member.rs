@@ -319,7 +319,7 @@ impl Member {
         Some(Self {
             seat,
             lineup: lineup.clone(),
-            secret: bytes("seal").and_then(|bytes| bytes.as_slice().try_into().ok()).map(SealSecret::new),
+            secret: bytes("seal").and_then(|bytes| bytes[..].try_into().ok()).map(SealSecret::new),
             min_cohort,
             listing: Listing::Whole(joined),
             chains: chains.iter().map(|(place, chain)| (*place, Chain::from(chain))).collect(),

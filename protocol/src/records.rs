@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use crate::id::SessionId;
+use crate::secret::SecretBytes;
 
 /// All records of one party, by key; they may hold secrets and are wiped on drop.
-pub type Records = BTreeMap<String, Zeroizing<Vec<u8>>>;
+pub type Records = BTreeMap<String, SecretBytes>;
 
 /// A secret as it stands in a record; wiped on drop.
 #[derive(Serialize, Deserialize)]

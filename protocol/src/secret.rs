@@ -1,8 +1,12 @@
-//! Secrets of 32 bytes: boxed, wiped on drop, silent when printed (PROTOCOL.md, *Trust*).
+//! Secrets: wiped on drop, silent when printed (PROTOCOL.md, *Trust*).
 //!
-//! None of them is `Clone` or serialises: a copy is made by name, with `duplicate`.
+//! Those of 32 bytes are boxed, and none of them is `Clone` or serialises: a copy is made by name, with `duplicate`.
+
+use std::fmt;
+use std::ops::Deref;
 
 use vectors::secret;
+use zeroize::{Zeroize as _, ZeroizeOnDrop};
 
 macro_rules! duplicate {
     ($($name:ident),+) => {$(
@@ -43,6 +47,41 @@ secret! {
 
 duplicate!(Seed, Root, SessionRandomness, ChainKey, SealSecret);
 
+/// Secrets of any length, such as a record or the words of a sum of masks: wiped on drop, silent when printed.
+///
+/// What `Zeroizing<Vec<u8>>` wipes byte by byte this wipes at once: words are megabytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretBytes(Vec<u8>);
+
+impl From<Vec<u8>> for SecretBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl Deref for SecretBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for SecretBytes {
+    fn drop(&mut self) {
+        self.0.as_mut_slice().zeroize();
+        self.0.spare_capacity_mut().zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for SecretBytes {}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBytes(..)")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +93,7 @@ mod tests {
         assert_eq!(format!("{:?}", SessionRandomness::new([7; 32])), "SessionRandomness(..)");
         assert_eq!(format!("{:?}", ChainKey::new([7; 32])), "ChainKey(..)");
         assert_eq!(format!("{:?}", SealSecret::new([7; 32])), "SealSecret(..)");
+        assert_eq!(format!("{:?}", SecretBytes::from(vec![7; 40])), "SecretBytes(..)");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::id::{Address, Digest, Kind, Name, RoundNo, SessionId, Snapshot, Time}
 use crate::job::{Job, JobId, Outcome};
 use crate::message::Decline;
 use crate::outbox::Settled;
+use crate::secret::SecretBytes;
 use crate::task::Question;
 
 /// The time and 32 fresh random bytes: all that a machine learns of the world besides its inputs.
@@ -80,7 +81,7 @@ pub struct Write {
     /// The key.
     pub key: String,
     /// The value; it may hold secrets.
-    pub value: Option<Zeroizing<Vec<u8>>>,
+    pub value: Option<SecretBytes>,
 }
 
 impl fmt::Debug for Write {
@@ -127,7 +128,7 @@ impl Effects {
     }
 
     pub(crate) fn put(&mut self, key: impl Into<String>, value: Vec<u8>) {
-        self.store.push(Write { key: key.into(), value: Some(Zeroizing::new(value)) });
+        self.store.push(Write { key: key.into(), value: Some(value.into()) });
     }
 
     pub(crate) fn forget(&mut self, key: impl Into<String>) {

@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(drawn(Audit::Sample, 1, 1), [0]);
         assert_eq!(drawn(Audit::Full, 8 * chunk, 1), [0, 1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(drawn(Audit::Sample, 9 * chunk, 1).len(), 2);
-        assert_eq!(drawn(Audit::None, 9 * chunk, 1), []);
+        assert_eq!(drawn(Audit::None, 9 * chunk, 1), [0_u32; 0]);
         let sample = |fresh| drawn(Audit::Sample, 800 * chunk, fresh);
         assert_eq!(sample(1).len(), 100);
         assert_eq!(sample(1), sample(1));

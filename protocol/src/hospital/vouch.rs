@@ -241,7 +241,6 @@ fn group(wanted: BTreeMap<(u8, u16), Vec<u32>>) -> Vec<(u8, Check)> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use zeroize::Zeroizing;
 
     use super::*;
     use crate::kdf::chunk_digest;
@@ -267,7 +266,7 @@ mod tests {
             let chunks = vouch.chunks;
             let sums = check.pairs().map(|(block, chunk)| {
                 let words = vec![says(*seat, block)?; chunks.bytes(chunk)];
-                Some((chunk_digest(&words), Words(Arc::new(Zeroizing::new(words)))))
+                Some((chunk_digest(&words), Words(Arc::new(words.into()))))
             });
             let sums = sums.collect();
             vouch.sent(digest, *seat, check.clone());

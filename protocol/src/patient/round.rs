@@ -17,7 +17,7 @@ use crate::message::{Decline, PayloadHeader, Share, ShareCore};
 use crate::records::session_key;
 use crate::reopen::OpenRound;
 use crate::seal::{self, BoxContext};
-use crate::secret::{Root, Seed};
+use crate::secret::{Root, SecretBytes, Seed};
 use crate::session::{Asked, Lineup, Rules};
 use crate::shards::Shard;
 use crate::step::{Event, Outgoing};
@@ -286,14 +286,14 @@ fn chunk_of(j: u32, digests: &[Digest], chunks: &[Bytes]) -> (Digest, Bytes) {
 }
 
 /// The seeds of the blocks that `seat` holds, in the order of the blocks.
-fn box_text(seeds: &[Seed], rules: &Rules, seat: u8) -> zeroize::Zeroizing<Vec<u8>> {
-    let mut text = zeroize::Zeroizing::new(Vec::with_capacity(32 * seeds.len()));
+fn box_text(seeds: &[Seed], rules: &Rules, seat: u8) -> SecretBytes {
+    let mut text = Vec::with_capacity(32 * seeds.len());
     for (seed, block) in seeds.iter().zip(rules.blocks.iter()) {
         if !block.contains(seat) {
             text.extend_from_slice(seed.expose());
         }
     }
-    text
+    text.into()
 }
 
 /// Whether the key that this patient was given is the one that Begin commits to.

@@ -262,7 +262,7 @@ impl Session {
         let opened =
             SumOpener::new(&secret, &message.encapsulation, &info).and_then(|opener| opener.open(0, &message.sealed));
         let opened = opened.map_err(|_| rule("the payload key does not open"))?;
-        let key: [u8; 32] = opened.as_slice().try_into().map_err(|_| rule("the payload key is not 32 bytes"))?;
+        let key: [u8; 32] = opened[..].try_into().map_err(|_| rule("the payload key is not 32 bytes"))?;
         let key = Zeroizing::new(key);
         if enrolled.payload_key.as_ref().is_some_and(|known| *known != key) {
             return Err(Stop::Fault(Wrong::Equivocation));
@@ -497,8 +497,7 @@ impl Session {
         let rules = Rules::read(&announce.open().ok()?, me, Dates::Checked).ok()?;
         let session = rules.session;
         let bytes = |what: &str| store.get(&session_key(session, what));
-        let randomness =
-            bytes("randomness").and_then(|bytes| bytes.as_slice().try_into().ok()).map(SessionRandomness::new);
+        let randomness = bytes("randomness").and_then(|bytes| bytes[..].try_into().ok()).map(SessionRandomness::new);
         let lineup = match &roster {
             Some(signed) => Some(Lineup::read(&signed.open().ok()?, &rules, me, Dates::Checked).ok()?),
             None => None,
@@ -516,7 +515,7 @@ impl Session {
             (Some(lineup), Some(place)) => {
                 let chains: Vec<StoredChain> = wire::decode(bytes("chains")?, "chains").ok()?;
                 let chains = chains.iter().map(Chain::from).collect();
-                let payload_key = bytes("payload").and_then(|key| key.as_slice().try_into().ok()).map(Zeroizing::new);
+                let payload_key = bytes("payload").and_then(|key| key[..].try_into().ok()).map(Zeroizing::new);
                 Stage::In(Box::new(Enrolled { lineup, place, chains, payload_key }))
             }
         };

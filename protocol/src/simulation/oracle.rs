@@ -203,7 +203,7 @@ impl Oracle {
     fn absorb_effects(&mut self, effects: &Effects) {
         for write in &effects.store {
             self.absorb(write.key.as_bytes());
-            self.absorb(write.value.as_ref().map_or(&[], |value| value.as_slice()));
+            self.absorb(write.value.as_deref().unwrap_or(&[]));
         }
         for sent in &effects.send {
             self.absorb(&sent.address.name.0);

@@ -20,7 +20,7 @@ pub fn secrets(study: &Study) -> Vec<[u8; 32]> {
                 found.push(value[4..36].try_into().unwrap());
             } else if secret.iter().any(|what| key.contains(what)) && !key.ends_with("/rounds") {
                 // MessagePack writes 32 bytes as c4 20 and the bytes; a bare record is the secret itself.
-                found.extend(<[u8; 32]>::try_from(value.as_slice()).ok());
+                found.extend(<[u8; 32]>::try_from(&value[..]).ok());
                 let after_mark = value.windows(34).filter(|window| window[..2] == [0xc4, 0x20]);
                 found.extend(after_mark.map(|window| <[u8; 32]>::try_from(&window[2..]).unwrap()));
             }
