@@ -185,7 +185,7 @@ pub enum Fault {
 }
 
 /// A kind of fault, and how often it must have happened in a thousand runs for them to say anything.
-pub const KINDS: [(&str, u64); 36] = [
+pub const KINDS: [(&str, u64); 37] = [
     ("drop", 1500),
     ("repeat", 5000),
     ("reorder", 6000),
@@ -195,6 +195,7 @@ pub const KINDS: [(&str, u64); 36] = [
     ("crash", 500),
     ("crash while sending", 200),
     ("crash before sending", 200),
+    ("crash in calm", 200),
     ("older store", 50),
     ("lost store", 100),
     ("clock jump", 150),

@@ -13,7 +13,7 @@ use super::shape::{Act, Cast, JOIN_SECONDS, ROUND_SECONDS, Shape, label};
 use super::weather::{Source, Weather};
 use crate::early;
 use crate::error::PlanError;
-use crate::id::{Digest, Name, Role, SessionId, Time};
+use crate::id::{Digest, Kind, Name, Role, SessionId, Time};
 use crate::memory::{Network, Step};
 use crate::records::Records;
 
@@ -84,6 +84,12 @@ struct Back {
     anew: bool,
     /// Whether what it had not acknowledged comes again in the opposite order.
     reversed: bool,
+}
+
+impl Back {
+    fn of(who: Name) -> Self {
+        Self { who, anew: false, reversed: false }
+    }
 }
 
 struct Play<'a> {
@@ -244,7 +250,7 @@ impl<'a> Play<'a> {
         let who = self.cast.hospital.clone();
         if !self.net.is_alive(&who) {
             self.back.retain(|_, back| back.who != who);
-            self.revive(&Back { who, anew: false, reversed: false });
+            self.revive(&Back::of(who));
         }
     }
 
@@ -343,11 +349,11 @@ impl<'a> Play<'a> {
             Blow::LostStore { who, down } => self.crash("lost store", blow, who, *down, Some(Records::new()), 0),
             Blow::CrashSending { who, after, down } if self.net.is_alive(who) => {
                 self.net.kill_while_sending(who, (*after).into());
-                self.arm("crash while sending", blow, *down, Back { who: who.clone(), anew: false, reversed: false });
+                self.arm("crash while sending", blow, *down, Back::of(who.clone()));
             }
             Blow::CrashBefore { who, kind, down, reversed } if self.net.is_alive(who) => {
                 self.net.kill_before_sending(who, *kind);
-                let back = Back { who: who.clone(), anew: false, reversed: *reversed };
+                let back = Back { reversed: *reversed, ..Back::of(who.clone()) };
                 self.arm("crash before sending", blow, *down, back);
             }
             Blow::Copy { who } => {
@@ -399,7 +405,7 @@ impl<'a> Play<'a> {
             self.oracle.borrow_mut().restored.insert(who.clone());
             self.net.restore_store(who, store);
         }
-        self.come_back_in(down, Back { who: who.clone(), anew, reversed: false });
+        self.come_back_in(down, Back { anew, ..Back::of(who.clone()) });
     }
 
     fn cut(&mut self, kind: &'static str, blow: &Blow, who: &Name, (deaf, mute): (bool, bool), millis: u64) {
@@ -480,7 +486,10 @@ impl<'a> Play<'a> {
         if self.ask_in_calm(session, u8::MAX, 1)? != Some(true) {
             self.fail("convergence", "the same question gives no answer when it is asked again".into());
         }
-        self.drop_one(session, all - 1)?;
+        if let Some(who) = self.who_can_die() {
+            self.restart_one(session, &who, all)?;
+            self.drop_one(session, &who, all - 1)?;
+        }
         self.close()
     }
 
@@ -491,21 +500,35 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// Who dies when the servers have its Share and no member has is not in the sum, and costs nobody else theirs.
-    fn drop_one(&mut self, session: SessionId, rest: usize) -> Result<(), PlanError> {
+    /// A patient that answers, and is no member.
+    fn who_can_die(&self) -> Option<Name> {
         let silent = |i: usize| self.shape.silent.iter().any(|silent| usize::from(*silent) == i);
         let ordinary = usize::from(self.shape.marked)..self.cast.patients.len();
-        let Some(i) = ordinary.rev().find(|i| !silent(*i)) else { return Ok(()) };
+        ordinary.rev().find(|i| !silent(*i)).map(|i| self.cast.patients[i].clone())
+    }
+
+    /// Who dies before it sends its Share, and is back in time, is in the sum.
+    fn restart_one(&mut self, session: SessionId, who: &Name, all: usize) -> Result<(), PlanError> {
+        self.net.kill_before_sending(who, Kind::Share);
+        self.armed.push(("crash in calm", 1000, Back::of(who.clone())));
+        if self.ask_in_calm(session, u8::MAX - 2, 1)? != Some(true) {
+            self.fail("recovery", format!("there is no answer while {who} starts again before it sends its Share"));
+        }
+        self.must_count(all);
+        Ok(())
+    }
+
+    /// Who dies when the servers have its Share and no member has is not in the sum, and costs nobody else theirs.
+    fn drop_one(&mut self, session: SessionId, who: &Name, rest: usize) -> Result<(), PlanError> {
         if rest < usize::from(self.shape.min_cohort) {
             return Ok(());
         }
-        let who = self.cast.patients[i].clone();
-        self.net.kill_while_sending(&who, self.cast.servers.len());
+        self.net.kill_while_sending(who, self.cast.servers.len());
         if self.ask_in_calm(session, u8::MAX - 1, 1)? != Some(true) {
             self.fail("convergence", format!("there is no answer without {who}, who died while it sent its Share"));
         }
         self.must_count(rest);
-        self.revive(&Back { who, anew: false, reversed: false });
+        self.revive(&Back::of(who.clone()));
         Ok(())
     }
 
