@@ -8,9 +8,18 @@ pub const CHUNK_BYTES: usize = 512 * 1024;
 /// The fewest chunks of a vector that is more than one: reading one in eight is an eighth of it, however narrow the ring.
 const AT_LEAST: u64 = 8;
 
-/// How many of the longest chunks a party reads from the board, or has read and not yet used, at a time: 4 MiB, however many
-/// patients there are. (The hospital reads as many bytes of shorter ones.)
-pub const READ_WINDOW: usize = 8;
+/// The most bytes of vectors that a party reads from the board, or has read and not yet used, at a time, however many
+/// patients there are: 4 MiB.
+const READ_BYTES: usize = 8 * CHUNK_BYTES;
+
+/// The most messages that are read at a time, however short they are.
+const READ_AT_ONCE: usize = 64;
+
+/// How many messages a party reads from the board, or has read and not yet used, at a time, where each has so many `bytes`
+/// of vectors: as many as have 4 MiB, or 64 of shorter ones.
+pub const fn read_window(bytes: usize) -> usize {
+    if bytes * READ_AT_ONCE <= READ_BYTES { READ_AT_ONCE } else { READ_BYTES / bytes }
+}
 
 /// The most bytes in a vector's lanes, 2^33: what one keystream is used for.
 pub const VECTOR_BYTES: u64 = 1 << 33;
@@ -134,6 +143,12 @@ mod tests {
         assert_eq!(cut(24, 1_000_000), (8, 125_008, 124_944));
         assert_eq!(cut(32, 1_000_000), (8, 125_008, 124_944));
         assert_eq!(cut(32, 8 * 131_072 + 1), (9, 131_072, 1));
+    }
+
+    #[test]
+    fn a_window_has_as_many_messages_as_fit_4_mib_and_no_more_than_64() {
+        let bytes = [CHUNK_BYTES, 250_016, 65_536, 65_535, 1];
+        assert_eq!(bytes.map(read_window), [8, 16, 64, 64, 64]);
     }
 
     #[test]

@@ -144,7 +144,7 @@ mod task;
 mod wire;
 
 pub use caretaker::{Caretaker, Purge};
-pub use chunks::{CHUNK_BYTES, ChunkError, Chunks, MOST_CHUNKS, READ_WINDOW, VECTOR_BYTES};
+pub use chunks::{CHUNK_BYTES, ChunkError, Chunks, MOST_CHUNKS, VECTOR_BYTES, read_window};
 pub use decimal::Scale;
 pub use desk::Me;
 pub use error::*;

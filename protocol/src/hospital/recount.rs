@@ -8,7 +8,7 @@ use vectors::Lanes;
 
 use super::chunk_names::Names;
 use super::{HospitalDesk, Ticket, Work};
-use crate::chunks::{CHUNK_BYTES, Chunks, READ_WINDOW};
+use crate::chunks::{Chunks, read_window};
 use crate::desk::Stop;
 use crate::error::AbortReason;
 use crate::id::{Address, Digest, Kind, MessageName, Name, Place, RoundNo, SessionId, To};
@@ -18,9 +18,6 @@ use crate::session::{Asked, Fixed, Joined, Rules};
 use crate::shards::Shard;
 use crate::slot::Slot;
 use crate::wire::Frame;
-
-/// The most messages that are read at a time, however short they are.
-const READ_AT_ONCE: usize = 64;
 
 /// A patient of the cohort.
 #[derive(Debug)]
@@ -181,11 +178,11 @@ impl Recount {
         Ok(())
     }
 
-    /// How many messages are read at a time: as many as have no more of vectors than [`READ_WINDOW`] of the longest chunks.
+    /// How many messages are read at a time: Shares, which name the chunks of a vector or are all of it, and then chunks.
     fn window(&self) -> usize {
         let digests = self.chunks.count() as usize * size_of::<Digest>();
         let bytes = if self.unread > 0 && self.chunks.count() > 1 { digests } else { self.chunks.bytes(0) };
-        (READ_WINDOW * CHUNK_BYTES / bytes).clamp(READ_WINDOW, READ_AT_ONCE)
+        read_window(bytes)
     }
 
     fn lost(&self, want: Want) -> Lost {

@@ -39,8 +39,8 @@ pub(super) struct Change {
 pub(super) struct Sum {
     chunks: Chunks,
     slots: Vec<Slot<Change>>,
-    /// By chunk: whose changes a job makes, and whether each is a removal.
-    lent: Vec<Vec<(Place, bool)>>,
+    /// By chunk: whose changes a job makes.
+    lent: Vec<Vec<Place>>,
 }
 
 impl Sum {
@@ -68,8 +68,8 @@ impl Sum {
         cancelled
     }
 
-    /// A job brought chunk `at` back: whose changes it made, and whether each was a removal.
-    pub(super) fn settle(&mut self, at: usize, sum: Lanes) -> Vec<(Place, bool)> {
+    /// A job brought chunk `at` back: whose changes it made.
+    pub(super) fn settle(&mut self, at: usize, sum: Lanes) -> Vec<Place> {
         self.slots[at].back(sum);
         std::mem::take(&mut self.lent[at])
     }
@@ -77,7 +77,7 @@ impl Sum {
     /// The job for what waits at chunk `at`, if it is at rest and something waits.
     pub(super) fn next(&mut self, at: usize) -> Option<Job> {
         let (sum, changes) = self.slots[at].lend()?;
-        self.lent[at] = changes.iter().map(|change| (change.place, change.remove)).collect();
+        self.lent[at] = changes.iter().map(|change| change.place).collect();
         let (subtract, add): (Vec<Change>, Vec<Change>) = changes.into_iter().partition(|change| change.remove);
         let bytes = |changes: Vec<Change>| changes.into_iter().map(|change| change.bytes).collect();
         Some(Job::Fold { at, sum, ring: self.chunks.ring(), add: bytes(add), subtract: bytes(subtract) })

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use vectors::Lanes;
 
 use super::fold::{Change, Part, Sum};
-use crate::chunks::{Chunks, READ_WINDOW};
+use crate::chunks::{Chunks, read_window};
 use crate::desk::Stop;
 use crate::error::Wrong;
 use crate::id::{Address, Digest, MessageName, Place};
@@ -142,23 +142,23 @@ impl Gather {
     /// A job brought part `at` of the sum back: who is whole by it, and the next job for it.
     pub(super) fn folded(&mut self, at: usize, sum: Lanes) -> (Vec<Place>, Option<Job>) {
         let mut completed = Vec::new();
-        for (place, removed) in self.sum.settle(at, sum) {
+        for place in self.sum.settle(at, sum) {
             let Some(sharer) = self.sharers.get_mut(&place) else { continue };
             let part = &mut sharer.parts[at];
             *part = match std::mem::replace(part, Part::Awaited) {
-                Part::Adding(address) if !removed && sharer.out => {
+                Part::Adding(address) if sharer.out => {
                     self.unread.push_back((place, at));
                     Part::Removing(address)
                 }
-                Part::Adding(address) if !removed => Part::Added(address),
-                Part::Leaving if removed => {
+                Part::Adding(address) => Part::Added(address),
+                Part::Leaving => {
                     self.reading.remove(&(place, at));
                     self.leaving -= 1;
                     Part::Removed
                 }
                 other => other,
             };
-            if !removed && sharer.is_whole() {
+            if sharer.is_whole() {
                 self.whole.insert(place);
                 completed.push(place);
             }
@@ -187,7 +187,7 @@ impl Gather {
     /// come out.
     pub(super) fn take_out(&mut self) -> (Vec<Address>, bool) {
         let mut read = Vec::new();
-        while self.reading.len() < READ_WINDOW
+        while self.reading.len() < read_window(self.chunks.bytes(0))
             && let Some((place, at)) = self.unread.pop_front()
         {
             // What came twice is out already.
@@ -315,11 +315,11 @@ mod tests {
 
     #[test]
     fn what_is_taken_out_is_read_a_few_chunks_at_a_time() {
-        let dropped = READ_WINDOW + 2;
+        let dropped = read_window(2 * D) + 2;
         let mut gather = gather_of(1 + dropped as u32);
         gather.keep_only(&Places::of(1 + dropped as u32, [Place(0)]));
         let (mut reading, _) = gather.take_out();
-        assert_eq!(reading.len(), READ_WINDOW);
+        assert_eq!(reading.len() + 2, dropped);
         assert_eq!(gather.take_out(), (vec![], true));
         for taken in 1..=dropped {
             let address = reading.remove(0);

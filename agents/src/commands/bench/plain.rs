@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::try_join_all;
 use nats::{Board, Delivery, Inbox};
-use protocol::{Address, Chunks, Kind, MessageName, Name, Outgoing, READ_WINDOW, RoundNo, SessionTag, To};
+use protocol::{Address, Chunks, Kind, MessageName, Name, Outgoing, RoundNo, SessionTag, To, read_window};
 
 use super::data;
 use super::setting::Setting;
@@ -151,7 +151,7 @@ impl Adder {
         let part = self.sum.chunks.len();
         let dropped: Vec<Address> =
             self.sum.came.values().filter(|came| came.len() < part).flatten().cloned().collect();
-        for some in dropped.chunks(READ_WINDOW) {
+        for some in dropped.chunks(read_window(self.setting.plain.bytes(0))) {
             let read = try_join_all(some.iter().map(|address| self.board.read(address))).await?;
             for (address, payload) in some.iter().zip(read) {
                 self.sum.take_out(address, &payload.context("the board has lost a chunk")?);
