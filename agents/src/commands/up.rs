@@ -125,8 +125,9 @@ fn patients(home: &Home, args: &UpArgs) -> anyhow::Result<Who> {
         given => given.to_vec(),
     };
     let patients = input::assignments(&given)?;
+    let study = super::study(home)?;
     for patient in &patients {
-        let (dir, study) = (home.party_dir(&patient.name), super::study(home)?);
+        let dir = home.party_dir(&patient.name);
         let profile = written_or_flags(&dir, &study, None, args.rules.bound, args.rules.scale)?;
         input::value_record(patient.value.expose(), &profile.schema)
             .with_context(|| format!("the value of {}", patient.name))?;
