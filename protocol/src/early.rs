@@ -279,14 +279,49 @@ fn settle(stop: Stop, (address, payload): (Address, Bytes), early: &mut Early, n
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::id::{MessageName, To};
+    use crate::id::{Digest, MessageName, To};
+
+    const SESSION: SessionId = Digest([0; 32]);
 
     fn keep(early: &mut Early, from: &str, bytes: usize) {
-        let Ok(from) = from.parse() else { return };
-        let (session, name) = (SessionTag([0; 16]), MessageName([0; 16]));
-        let address = Address { session, round: RoundNo(1), from, to: To::All, kind: Kind::Share, name };
-        early.keep(address, Bytes::from(vec![0; bytes]), Time(1), &mut Effects::default());
+        let _ = keep_of(early, RoundNo(1), from, bytes);
+    }
+
+    /// Keeps a message of a round; what is stored.
+    fn keep_of(early: &mut Early, round: RoundNo, from: &str, bytes: usize) -> Effects {
+        let (from, name) = (from.parse().unwrap(), MessageName([0; 16]));
+        let address = Address { session: SESSION.into(), round, from, to: To::All, kind: Kind::Share, name };
+        let mut out = Effects::default();
+        early.keep(address, Bytes::from(vec![0; bytes]), Time(1), &mut out);
+        out
+    }
+
+    /// How many messages a party has that starts again after these effects.
+    fn restored(out: &Effects) -> usize {
+        let mut store = Records::new();
+        for write in &out.store {
+            match &write.value {
+                Some(value) => store.insert(write.key.clone(), value.clone()),
+                None => store.remove(&write.key),
+            };
+        }
+        Early::restore(&store, &mut vec![]).messages.len()
+    }
+
+    /// Who starts again in the middle of a round needs once more what it took of it; what is of the set-up it has.
+    #[test]
+    fn what_was_taken_stays_in_the_store_to_the_end_of_its_round() {
+        for (round, kept) in [(RoundNo::SETUP, 0), (RoundNo(1), 1)] {
+            let mut early = Early::default();
+            let mut out = keep_of(&mut early, round, "alice", 1_000);
+            assert_eq!(restored(&out), 1);
+            early.take(0, &mut out);
+            assert_eq!((early.messages.len(), restored(&out)), (0, kept), "{round:?}");
+            early.settle(SESSION, RoundNo(1), &mut out);
+            assert_eq!(restored(&out), 0);
+        }
     }
 
     #[test]

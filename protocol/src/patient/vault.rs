@@ -55,6 +55,12 @@ struct Bound {
     values: Digest,
 }
 
+impl Bound {
+    fn is_of(&self, session: SessionId, roster: Digest) -> bool {
+        self.session == session && self.roster == roster
+    }
+}
+
 /// Data under a label, with the digest that freezes it: made when the data are offered, not in the middle of a round.
 struct Offered {
     record: Arc<Record>,
@@ -123,14 +129,13 @@ impl Vault {
         session: SessionId,
         roster: Digest,
     ) -> Option<SessionId> {
-        let elsewhere = |bound: &&Bound| bound.session != session || bound.roster != roster;
-        self.bound.get(snapshot).filter(elsewhere).map(|bound| bound.session)
+        self.bound.get(snapshot).filter(|bound| !bound.is_of(session, roster)).map(|bound| bound.session)
     }
 
-    /// Whether `snapshot` went into this session with the values that it has now.
+    /// Whether `snapshot` went into this session and its values are here: others than went are never taken under it.
     pub(crate) fn is_bound(&self, snapshot: &Snapshot, session: SessionId, roster: Digest) -> bool {
-        let (Some(bound), Some(offered)) = (self.bound.get(snapshot), self.offered.get(snapshot)) else { return false };
-        bound.session == session && bound.roster == roster && bound.values == offered.values
+        let is_bound = self.bound.get(snapshot).is_some_and(|bound| bound.is_of(session, roster));
+        is_bound && self.offered.contains_key(snapshot)
     }
 
     /// Takes `record` as the data under `snapshot`; where that went into a session that is over, nobody can ask for it
@@ -206,5 +211,37 @@ impl Drop for Bound {
 impl std::fmt::Debug for Vault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Vault({:?})", self.offered.keys())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::decimal::Scale;
+    use crate::task::Column;
+
+    #[test]
+    fn a_snapshot_belongs_to_one_session_and_one_roster_of_it() {
+        let (session, roster, other) = (Digest([1; 32]), Digest([2; 32]), Digest([3; 32]));
+        let columns = vec![Column::scalar("value")];
+        let schema = Schema { columns, scaled_bound: 1_000, scale: Scale::new(1).unwrap() };
+        let record = Record::new([("value".to_string(), vec![7])].into(), &schema).unwrap();
+        let (secret, label): ([u8; 32], Snapshot) = ([4; 32], "1".parse().unwrap());
+        let bound = Bound { session, roster, secret, values: record.digest(&secret) };
+        let mut store = Records::new();
+        store.insert("values/1".into(), wire::encode(&(serde_bytes::Bytes::new(&secret), &record)).into());
+        store.insert("snapshot/1".into(), wire::encode(&bound).into());
+        let mut vault = Vault::new(schema);
+        vault.restore(&store).unwrap();
+
+        assert!(vault.is_bound(&label, session, roster));
+        assert_eq!(vault.belongs_elsewhere(&label, session, roster), None);
+        for (another, roster) in [(other, roster), (session, other)] {
+            assert!(!vault.is_bound(&label, another, roster));
+            assert_eq!(vault.belongs_elsewhere(&label, another, roster), Some(session));
+        }
+        let _ = vault.withdraw(&label);
+        assert!(!vault.is_bound(&label, session, roster));
     }
 }
