@@ -8,17 +8,17 @@ pub const CHUNK_BYTES: usize = 512 * 1024;
 /// The fewest chunks of a vector that is more than one: reading one in eight is an eighth of it, however narrow the ring.
 const AT_LEAST: u64 = 8;
 
-/// The most bytes of vectors that a party reads from the board, or has read and not yet used, at a time, however many
-/// patients there are: 4 MiB.
+/// The most bytes of vectors, or of the digests of their chunks, that a party reads from the board, or has read and not yet
+/// used, at a time, however many patients there are: 4 MiB, where the senders wrote what they should.
 const READ_BYTES: usize = 8 * CHUNK_BYTES;
 
 /// The most messages that are read at a time, however short they are.
 const READ_AT_ONCE: usize = 64;
 
 /// How many messages a party reads from the board, or has read and not yet used, at a time, where each has so many `bytes`
-/// of vectors: as many as have 4 MiB, or 64 of shorter ones.
-pub const fn read_window(bytes: usize) -> usize {
-    if bytes * READ_AT_ONCE <= READ_BYTES { READ_AT_ONCE } else { READ_BYTES / bytes }
+/// of vectors or of digests: as many as have 4 MiB, or 64 of shorter ones; at least one.
+pub fn read_window(bytes: usize) -> usize {
+    (READ_BYTES / bytes.max(1)).clamp(1, READ_AT_ONCE)
 }
 
 /// The most bytes in a vector's lanes, 2^33: what one keystream is used for.
@@ -147,8 +147,9 @@ mod tests {
 
     #[test]
     fn a_window_has_as_many_messages_as_fit_4_mib_and_no_more_than_64() {
-        let bytes = [CHUNK_BYTES, 250_016, 65_536, 65_535, 1];
-        assert_eq!(bytes.map(read_window), [8, 16, 64, 64, 64]);
+        let bytes =
+            [usize::MAX, CHUNK_BYTES, MOST_CHUNKS as usize * size_of::<Digest>(), 250_016, 65_536, 65_535, 1, 0];
+        assert_eq!(bytes.map(read_window), [1, 8, 8, 16, 64, 64, 64, 64]);
     }
 
     #[test]

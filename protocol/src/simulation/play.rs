@@ -466,7 +466,8 @@ impl<'a> Play<'a> {
         self.pass_until(u64::from(3 * ROUND_SECONDS) * 1000, |_| false);
     }
 
-    /// In calm every session that lives answers over new data, and so does a new one, over all that answer at all.
+    /// In calm every session that lives answers over new data, and so does a new one, over all that answer at all, also where
+    /// one of them dies and is back, and over the rest where one dies for good.
     fn converge(&mut self) -> Result<(), PlanError> {
         for (session, snapshot) in self.sessions.clone().into_iter().zip(3..) {
             let lives = self.ask_in_calm(session, snapshot, 2)?;
@@ -513,6 +514,9 @@ impl<'a> Play<'a> {
         self.armed.push(("crash in calm", 1000, Back::of(who.clone())));
         if self.ask_in_calm(session, u8::MAX - 2, 1)? != Some(true) {
             self.fail("recovery", format!("there is no answer while {who} starts again before it sends its Share"));
+        }
+        if !self.armed.is_empty() {
+            self.fail("recovery", format!("{who} should have died before it sent its Share"));
         }
         self.must_count(all);
         Ok(())

@@ -105,7 +105,7 @@ pub(super) struct Weather {
     liars: Liars,
     /// Now, by the study's clock; kept by who advances it.
     pub(super) now: Time,
-    /// From now on nothing goes wrong any more.
+    /// From now on nothing goes wrong any more, but what the end of a study does to one patient.
     pub(super) calm: bool,
     /// What went wrong.
     pub(super) fired: Vec<Fault>,

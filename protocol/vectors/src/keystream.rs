@@ -23,7 +23,8 @@ const TILE: usize = 8 * 1024;
 
 /// Combines `lanes` of `S` bytes with the stream of `key` from byte `at` on, a multiple of `S`.
 ///
-/// Where there is VAES, [`vaes`] is faster than the definition.
+/// Where there is VAES, [`vaes`] is faster than the definition. (With AVX-512 `multiversion` asks for all that it had since
+/// Ice Lake and Zen 4, so that an older or a masked processor gets the kernel without it, or the definition.)
 #[multiversion(targets("x86_64+aes+avx512f+avx512bw+vaes", "x86_64+aes+avx2+vaes"))]
 pub(crate) fn combine<L: Lane, const S: usize>(key: &StreamKey, at: u128, lanes: &mut [L], op: impl Fn(L, L) -> L) {
     match_target! {

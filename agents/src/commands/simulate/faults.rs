@@ -17,7 +17,7 @@ use crate::report::{note, print};
 const TWICE: u64 = 16;
 
 /// With fewer runs nothing is said about how often each kind of fault happened.
-const ENOUGH_RUNS: u64 = 200;
+const ENOUGH_RUNS: u64 = 1_000;
 
 /// How many failures are looked for before the rest is left.
 const MOST_FAILURES: usize = 3;
