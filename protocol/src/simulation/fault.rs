@@ -97,6 +97,11 @@ pub enum Blow {
         /// Whether what it had not acknowledged comes to it again in the opposite order.
         reversed: bool,
     },
+    /// The first server dies before it sends the sum of a cohort, and is back without knowing whose cohorts it ever fixed.
+    ForgetCohorts {
+        /// It is back after this time.
+        down: u64,
+    },
     /// Its store is copied.
     Copy {
         /// Whose.
@@ -185,7 +190,7 @@ pub enum Fault {
 }
 
 /// A kind of fault, and how often it must have happened in a thousand runs for them to say anything.
-pub const KINDS: [(&str, u64); 37] = [
+pub const KINDS: [(&str, u64); 38] = [
     ("drop", 1500),
     ("repeat", 5000),
     ("reorder", 6000),
@@ -223,6 +228,7 @@ pub const KINDS: [(&str, u64); 37] = [
     ("another result", 12),
     ("wrong sum", 5),
     ("another draw", 15),
+    ("forgotten cohorts", 25),
 ];
 
 /// How often each kind of fault happened.

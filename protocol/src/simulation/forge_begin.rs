@@ -41,6 +41,7 @@ fn changed(begin: Begin, round: RoundNo, how: BeginLie) -> Option<Begin> {
             let before = RoundNo(round.0.checked_sub(1)?);
             Begin { same_as: begin.same_as.is_none().then_some(before), ..begin }
         }
+        BeginLie::Anybody => Begin { same_as: None, ..begin },
         BeginLie::Enough => Begin { enough: Some(1), ..begin },
     })
 }

@@ -166,6 +166,8 @@ pub enum BeginLie {
     Seconds,
     /// Over the cohort of the round before, or of none, where the true one says otherwise.
     SameAs,
+    /// Of anybody who shares, where the true one says whose cohort it must be.
+    Anybody,
     /// With a cohort that is fixed as soon as one patient shared.
     Enough,
 }

@@ -22,6 +22,7 @@ mod forge;
 mod forge_begin;
 mod forge_ending;
 mod forge_roster;
+mod forget;
 mod lie;
 mod masks;
 mod misreckon;

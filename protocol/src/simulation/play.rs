@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::fault::{Blow, Counts, Fault};
 use super::forge::Liars;
+use super::forget;
 use super::lie::Lie;
 use super::oracle::{Failure, Oracle};
 use super::shape::{Act, Cast, JOIN_SECONDS, ROUND_SECONDS, Shape, label};
@@ -84,11 +85,13 @@ struct Back {
     anew: bool,
     /// Whether what it had not acknowledged comes again in the opposite order.
     reversed: bool,
+    /// Whether it forgets whose cohorts it fixed.
+    forgetful: bool,
 }
 
 impl Back {
     fn of(who: Name) -> Self {
-        Self { who, anew: false, reversed: false }
+        Self { who, anew: false, reversed: false, forgetful: false }
     }
 }
 
@@ -356,6 +359,13 @@ impl<'a> Play<'a> {
                 let back = Back { reversed: *reversed, ..Back::of(who.clone()) };
                 self.arm("crash before sending", blow, *down, back);
             }
+            Blow::ForgetCohorts { down } => {
+                let who = self.cast.first_server().clone();
+                if self.net.is_alive(&who) {
+                    self.net.kill_before_sending(&who, Kind::MaskedSum);
+                    self.arm("forgotten cohorts", blow, *down, Back { forgetful: true, ..Back::of(who) });
+                }
+            }
             Blow::Copy { who } => {
                 if let Some(store) = self.net.store(who).cloned() {
                     self.weather.borrow_mut().fired.push(Fault::Blow(self.steps, blow.clone()));
@@ -432,6 +442,10 @@ impl<'a> Play<'a> {
     fn revive(&mut self, back: &Back) {
         if back.reversed {
             self.net.reverse_unacknowledged(&back.who);
+        }
+        if back.forgetful {
+            let store = self.net.store(&back.who).map(forget::cohorts).unwrap_or_default();
+            self.net.restore_store(&back.who, store);
         }
         self.net.revive(&back.who);
         if back.anew {

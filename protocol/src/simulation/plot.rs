@@ -3,7 +3,7 @@
 
 use super::dice::Dice;
 use super::fault::{Blow, Fault, down};
-use super::lie::{CohortLie, Lie};
+use super::lie::{BeginLie, CohortLie, Lie};
 use super::shape::Cast;
 use crate::id::{Kind, Name, RoundNo};
 
@@ -24,6 +24,9 @@ pub(super) fn draw(cast: &Cast, marked: usize, horizon: u64, dice: &mut Dice) ->
     if dice.percent(15) {
         faults.extend(draw_slow_server(cast, horizon, dice));
     }
+    if dice.percent(15) {
+        faults.extend(draw_overlap(cast, horizon, dice));
+    }
     faults
 }
 
@@ -31,6 +34,18 @@ pub(super) fn draw(cast: &Cast, marked: usize, horizon: u64, dice: &mut Dice) ->
 fn draw_slow_server(cast: &Cast, horizon: u64, dice: &mut Dice) -> Option<Fault> {
     let (who, millis) = (dice.one_of(&cast.servers)?.clone(), dice.within(1_000, 40_000));
     Some(Fault::Blow(dice.below(horizon), Blow::SlowJobs { who, millis }))
+}
+
+/// The hospital asks once more over a snapshot as if for the first time, and the first server makes a cohort of anybody, all
+/// but one: only what members confirmed before stands against the difference.
+fn draw_overlap(cast: &Cast, horizon: u64, dice: &mut Dice) -> [Fault; 3] {
+    let shown = || cast.everybody().cloned().collect();
+    let round = Some(RoundNo(dice.within(2, 3) as u32));
+    [
+        Fault::Blow(dice.below(horizon / 2 + 1), Blow::ForgetCohorts { down: down(dice) }),
+        Fault::Lie(Lie::Begin { shown: shown(), how: BeginLie::Anybody, after: None }),
+        Fault::Lie(Lie::Cohort { shown: shown(), how: CohortLie::Fewer, after: None, round }),
+    ]
 }
 
 /// Somebody dies before it sends something.
