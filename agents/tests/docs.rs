@@ -42,6 +42,20 @@ fn every_test_that_security_names_exists() {
     assert!(missing.is_empty(), "SECURITY.md names tests that are not there: {missing:?}");
 }
 
+/// What the simulator does not see, another test does.
+#[test]
+fn every_test_of_a_survivor_exists() {
+    let text = fs::read_to_string(workspace().join(".cargo/survivors.toml")).unwrap();
+    let known: toml::Table = toml::from_str(&text).unwrap();
+    let survivors = known["survivors"].as_array().unwrap();
+    let named: Vec<&str> = survivors.iter().filter_map(|known| known.get("test")?.as_str()).collect();
+    assert!(named.len() > 5, "{named:?}");
+    for (path, test) in named.iter().map(|name| name.split_once("::").unwrap()) {
+        let text = fs::read_to_string(workspace().join(path)).unwrap();
+        assert!(text.contains(&format!("fn {test}(")), "{path} has no {test}");
+    }
+}
+
 /// Where a promise is proven beside the code, there are tests.
 #[test]
 fn every_file_of_unit_tests_that_security_names_has_some() {
