@@ -1,8 +1,12 @@
 //! What must hold after every step, whatever goes wrong.
 
 mod answers;
+mod leakage;
+mod space;
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use leakage::Released;
 
 use super::blocks;
 use super::masks::Masks;
@@ -14,7 +18,7 @@ use crate::id::{Digest, Kind, Name, Place, RoundNo, SessionId, Snapshot};
 use crate::kdf::chunk_digest;
 use crate::memory::{Step, signing_key};
 use crate::merkle;
-use crate::message::{Begin, Cohort, Open, Share, ShareCore, cohort_leaf};
+use crate::message::{Begin, Check, Cohort, Open, Share, ShareCore, cohort_leaf};
 use crate::step::{Effects, Event, Input};
 use crate::wire::{Frame, Signed};
 
@@ -88,6 +92,9 @@ pub(super) struct Oracle {
     committees: BTreeMap<(Name, SessionId), Vec<Name>>,
     /// What the hospital signed.
     opens: BTreeMap<Digest, (Digest, Open)>,
+    /// Which Open each Check continues, and of which blocks it asks for sums.
+    checks: BTreeMap<Digest, (Digest, Vec<u16>)>,
+    released: Released,
     fixed: BTreeMap<Digest, Fixed>,
     /// Which cohort each member confirmed.
     confirms: BTreeMap<(Name, SessionId, RoundNo), Digest>,
@@ -125,6 +132,8 @@ impl Oracle {
             begins: BTreeMap::new(),
             committees: BTreeMap::new(),
             opens: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            released: Released::default(),
             fixed: BTreeMap::new(),
             confirms: BTreeMap::new(),
             shared: BTreeMap::new(),
@@ -225,7 +234,7 @@ impl Oracle {
         if !self.sent.contains(&chunk_digest(payload)) {
             self.tampered.insert((who.clone(), address.from.clone()));
         }
-        if !matches!(address.kind, Kind::Begin | Kind::Cohort | Kind::Open) {
+        if !matches!(address.kind, Kind::Begin | Kind::Cohort | Kind::Open | Kind::Check) {
             return;
         }
         let Ok(frame) = Frame::decode(payload) else { return };
@@ -240,12 +249,18 @@ impl Oracle {
                     self.opens.insert(frame.digest, (frame.envelope.after, open));
                 }
             }
+            Kind::Check if by(&self.cast.hospital) => {
+                if let Ok(check) = frame.envelope.body::<Check>() {
+                    self.checks.insert(frame.digest, (frame.envelope.after, check.blocks));
+                }
+            }
             _ => {}
         }
     }
 
     fn judge_message(&mut self, who: &Name, kind: Kind, payload: &bytes::Bytes) {
-        if !matches!(kind, Kind::Begin | Kind::Share | Kind::Cohort | Kind::Confirm | Kind::MaskSum) {
+        let judged = [Kind::Begin, Kind::Share, Kind::Cohort, Kind::Confirm, Kind::MaskSum, Kind::CheckSum];
+        if !judged.contains(&kind) {
             return;
         }
         let Ok(frame) = Frame::decode(payload) else {
@@ -261,7 +276,11 @@ impl Oracle {
                 }
             }
             Kind::Cohort => self.judge_cohort(&frame),
-            Kind::MaskSum => self.judge_release(who, (session, round), frame.envelope.after),
+            Kind::MaskSum => {
+                self.judge_release(who, (session, round), frame.envelope.after);
+                self.note_release(who, session, frame.envelope.after);
+            }
+            Kind::CheckSum => self.note_vouching(who, session, frame.envelope.after),
             _ => self.judge_confirm(who, session, round, frame.envelope.after),
         }
     }
@@ -364,11 +383,39 @@ impl Oracle {
         }
     }
 
+    /// What a member answers an Open with is known to whoever has the hospital's key.
+    fn note_release(&mut self, who: &Name, session: SessionId, open: Digest) {
+        let Some((cohort, open)) = self.opens.get(&open) else { return };
+        let (cohort, seat) = (*cohort, self.seat(who, session));
+        let asked = open.senders.iter().filter(|(sender, _)| Some(*sender) == seat);
+        let blocks: Vec<u16> = asked.flat_map(|(_, blocks)| blocks.iter().copied()).collect();
+        self.release(who, session, cohort, blocks);
+    }
+
+    /// So is what it vouches for.
+    fn note_vouching(&mut self, who: &Name, session: SessionId, check: Digest) {
+        let Some((open, blocks)) = self.checks.get(&check).cloned() else { return };
+        let Some((cohort, _)) = self.opens.get(&open) else { return };
+        self.release(who, session, *cohort, blocks);
+    }
+
+    fn release(&mut self, who: &Name, session: SessionId, cohort: Digest, blocks: Vec<u16>) {
+        let Some(fixed) = self.fixed.get(&cohort) else { return };
+        let Some(committee) = self.committees.get(&(who.clone(), session)) else { return };
+        let seats = committee.iter().map(|member| self.cast.number(member)).collect();
+        let (people, question) = (self.people(fixed), (fixed.begin, &fixed.snapshot));
+        self.released.add(question, seats, blocks, &people);
+    }
+
+    /// On which seat of the committee that it was shown somebody sits.
+    fn seat(&self, who: &Name, session: SessionId) -> Option<u8> {
+        let seats = self.committees.get(&(who.clone(), session))?;
+        seats.iter().position(|seat| seat == who).map(|seat| seat as u8)
+    }
+
     /// Whether what an Open asks of a member are blocks that it holds, each once.
     fn are_held(&self, who: &Name, session: SessionId, open: &Open) -> bool {
-        let seats = self.committees.get(&(who.clone(), session));
-        let seat = seats.and_then(|seats| seats.iter().position(|seat| seat == who));
-        let Some(seat) = seat.map(|seat| seat as u8) else { return false };
+        let Some(seat) = self.seat(who, session) else { return false };
         let held = blocks::held(self.shape.committee, self.shape.threshold, seat);
         let asked = open.senders.iter().filter(|(sender, _)| *sender == seat).map(|(_, blocks)| blocks);
         asked.into_iter().all(|blocks| {

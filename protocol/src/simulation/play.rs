@@ -172,7 +172,9 @@ impl<'a> Play<'a> {
             }
         }
         self.calm_down();
-        self.converge()
+        self.converge()?;
+        self.oracle.borrow_mut().judge_leakage();
+        Ok(())
     }
 
     /// Makes all parties, with data under two labels.

@@ -24,6 +24,12 @@ impl Oracle {
         if people.len() != answer.cohort as usize || fixed.snapshot != answer.snapshot {
             self.fail("frozen cohort", format!("the answer of round {round} says {} patients", answer.cohort));
         }
+        if !self.released.is_open(&self.shape, fixed.begin, &people) {
+            self.fail(
+                "release",
+                format!("the answer of round {round} is over {people:?}, whose masks nobody released"),
+            );
+        }
         let honest = |who: &&Name| !self.liars.contains(*who) && !self.restored.contains(*who);
         if let Some(who) = answer.checked.caught.iter().find(honest) {
             self.fail("no accusation", format!("the answer of round {round} names {who}, who follows the protocol"));
