@@ -1,7 +1,8 @@
 //! What came of `cargo mutants`, one line for each change in the product's code: the seed that noticed it, and by which
 //! rule; or why no seed does, as `.cargo/survivors.toml` says. Without an argument it reads `target/mutants.out`.
 //!
-//! It exits with 1 where a change was noticed by no seed and nothing says why: the simulator cannot see that rule.
+//! It exits with 1 where a change was noticed by no seed and nothing says why, as the simulator cannot see that rule; and
+//! where a reason is out of date.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -73,18 +74,18 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let folder = std::env::args().nth(1).map_or_else(|| workspace.join("target/mutants.out"), PathBuf::from);
     let run: Run = serde_json::from_slice(&std::fs::read(folder.join("outcomes.json"))?)?;
     let known: Known = toml::from_str(&std::fs::read_to_string(workspace.join(".cargo/survivors.toml"))?)?;
-    let (mut survived, mut unexplained) = (0, 0);
+    let (mut survived, mut unexplained, mut outdated) = (0, 0, 0);
     for outcome in &run.outcomes {
         let Scenario::Mutant(mutant) = &outcome.scenario else { continue };
         let known = known.survivors.iter().find(|known| known.says(mutant, workspace));
-        if outcome.summary == "MissedMutant" {
-            survived += 1;
-            unexplained += u32::from(known.is_none());
-        }
+        let missed = outcome.summary == "MissedMutant";
+        survived += u32::from(missed);
+        unexplained += u32::from(missed && known.is_none());
+        outdated += u32::from(!missed && known.is_some());
         println!("{}: {}", mutant.name, outcome.verdict(&folder, known));
     }
-    println!("{survived} noticed by no seed, {unexplained} of them without a reason in .cargo/survivors.toml");
-    Ok(if unexplained == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!("{survived} noticed by no seed, {unexplained} of them without a reason; {outdated} reasons out of date");
+    Ok(if unexplained + outdated == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Outcome {
@@ -94,7 +95,7 @@ impl Outcome {
             ("MissedMutant", None) => "NOTICED BY NO SEED, and nothing says why".into(),
             ("MissedMutant", Some(known)) => known.reason(),
             ("CaughtMutant", None) => self.seed(folder),
-            ("CaughtMutant", Some(_)) => format!("{}; its reason not to be is out of date", self.seed(folder)),
+            ("CaughtMutant", Some(_)) => format!("{}: ITS REASON NOT TO BE IS OUT OF DATE", self.seed(folder)),
             ("Timeout", _) => "noticed: a run does not end".into(),
             ("Unviable", _) => "does not compile".into(),
             _ => "not tried".into(),

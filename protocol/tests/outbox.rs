@@ -272,6 +272,21 @@ fn a_chunk_that_comes_after_its_sessions_end_is_not_kept() {
     assert_eq!(records(&study, &name("server"), "early/"), 0);
 }
 
+/// What comes again of a round that is over is not kept as if that round were still to come.
+#[test]
+fn what_a_member_gets_again_of_a_round_that_it_confirmed_is_not_kept() {
+    let mut study = six();
+    study.announce();
+    study.settle();
+    assert_eq!(study.ask(), study.sum(0..6));
+    let member = study.committee()[0].clone();
+    study.net.kill(&member);
+    study.net.revive(&member);
+    study.net.redeliver(&member);
+    study.settle();
+    assert_eq!(records(&study, &member, "early/"), 0);
+}
+
 /// A patient keeps no chunk that it has given away: where the board may have lost it, it is masked again, byte for byte.
 #[test]
 fn chunks_that_the_board_lost_are_masked_again() {
