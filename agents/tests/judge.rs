@@ -6,6 +6,8 @@
 mod clock;
 #[path = "chaos/judge.rs"]
 mod judge;
+#[path = "chaos/left.rs"]
+mod left;
 #[path = "chaos/report.rs"]
 mod report;
 #[path = "chaos/scenario.rs"]
@@ -14,6 +16,7 @@ mod scenario;
 mod steps;
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -174,6 +177,36 @@ fn what_never_happened_in_a_whole_run_is_named() {
     assert_eq!(report(COMPLETE, cut).missing(), ["cut_hospital"]);
     assert_eq!(report(COMPLETE - 1, confirm).missing(), Vec::<String>::new());
     assert_eq!(report(COMPLETE, |_| false).json(1, Default::default())["kills"]["kill_member_at_confirm"], 1);
+}
+
+#[test]
+fn what_a_home_does_not_keep_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path();
+    let write = |name: &str| {
+        let path = home.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "").unwrap();
+        path
+    };
+    for kept in ["lock", "ca/issued/p0.pem", "parties/server-2/state.redb", "broker/jetstream/any/thing.blk"] {
+        write(kept);
+    }
+    assert_eq!(left::strays(home), Vec::<std::path::PathBuf>::new());
+    for stray in [
+        "broker/address",
+        "broker/nats-server.pid",
+        "ca/issued/.ward-x.pem",
+        "parties/p0/.tmpAbCdEf",
+        "parties/p0/offers/1-2.claimed",
+        "parties/p0/state.redb.new",
+        "core",
+    ] {
+        let path = write(stray);
+        let [found] = &left::strays(home)[..] else { panic!("{stray}: {:?}", left::strays(home)) };
+        assert!(path.starts_with(found), "{stray}: {found:?}");
+        if found.is_dir() { fs::remove_dir_all(found).unwrap() } else { fs::remove_file(found).unwrap() }
+    }
 }
 
 /// Says the time of this process for each line that it is told.

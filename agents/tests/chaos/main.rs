@@ -9,6 +9,7 @@
 mod board;
 mod clock;
 mod judge;
+mod left;
 mod network;
 mod play;
 mod process;

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::clock::Clock;
+use super::left::strays;
 use super::network::{Way, Weather};
 use super::process::{News, Process};
 use super::scenario::{Blow, JOIN_SECONDS, RETRIES, ROUND_SECONDS, Scenario};
@@ -160,20 +161,16 @@ impl Stage {
         all.filter(|process| process.command_line.contains("nats-server.conf")).map(|process| process.pid).collect()
     }
 
-    /// Once all have ended: no process is left, and with it no socket, and no file but in the home.
+    /// Once all have ended: no process is left, and with it no socket, and no file but what a home keeps.
     pub fn nothing_is_left(&self) -> Result<(), String> {
         let left: Vec<String> = self.home.processes().into_iter().map(|process| process.command_line).collect();
         if !left.is_empty() {
             return Err(format!("left running: {left:#?}"));
         }
-        for (_, folder) in FOLDERS {
-            let files: Vec<PathBuf> =
-                fs::read_dir(self.home.file(folder)).unwrap().map(|file| file.unwrap().path()).collect();
-            if !files.is_empty() {
-                return Err(format!("left behind: {files:?}"));
-            }
-        }
-        Ok(())
+        let of_processes = FOLDERS.iter().flat_map(|(_, folder)| fs::read_dir(self.home.file(folder)).unwrap());
+        let files: Vec<PathBuf> =
+            of_processes.map(|file| file.unwrap().path()).chain(strays(&self.home.path())).collect();
+        if files.is_empty() { Ok(()) } else { Err(format!("left behind: {files:?}")) }
     }
 
     /// The last lines of everybody's log, at most so many each.
