@@ -54,6 +54,7 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
     }
     super::prepare(home)?;
     if home.has_ca() && enrol(home, &name, None)?.new {
+        let _alone = home.lock()?;
         profile.save(&dir)?;
     }
     let credentials = home.credentials_as(&name, Role::Patient)?;
