@@ -14,7 +14,8 @@ use certs::{
 use protocol::{Name, Role};
 use time::OffsetDateTime;
 
-use crate::home::{Home, HomeError, INFRASTRUCTURE, make_dir};
+use crate::drafts::OF_CA;
+use crate::home::{Home, HomeError, INFRASTRUCTURE, clear_drafts, make_dir};
 
 /// How many patients are marked `member` on the spot: enough for every committee, few enough that one
 /// can know them.
@@ -133,7 +134,7 @@ impl Home {
         let dir = self.ca_dir();
         let failed = |cause| HomeError::File { path: dir.clone(), cause };
         let private = Permissions::from_mode(0o700);
-        let staged = tempfile::Builder::new().prefix(".ca-").permissions(private).tempdir_in(self.path());
+        let staged = tempfile::Builder::new().prefix(OF_CA).permissions(private).tempdir_in(self.path());
         let staged = staged.map_err(failed)?;
         CertificateAuthority::create(study, OffsetDateTime::now_utc() + CA_VALIDITY)?.save(staged.path())?;
         fs::rename(staged.path(), &dir).map_err(failed)?;
@@ -246,6 +247,7 @@ impl<'a> Desk<'a> {
     /// after an end at any point: the certificate, which the broker watches for, comes last.
     fn complete(&self, name: &Name, role: Role) -> Result<bool, EnrolError> {
         let dir = self.home.party_dir(name);
+        clear_drafts(&dir)?;
         let issued = self.register.get(name)?;
         let file = dir.join(CERTIFICATE_FILE);
         if file.exists() {
@@ -367,6 +369,20 @@ mod tests {
         PrivateKey::generate().unwrap().save(home.party_dir(&name("erin")).join(KEY_FILE)).unwrap();
         assert!(enrol(&home, &name("erin"), None).unwrap().new);
         assert!(home.credentials(&name("erin")).is_ok());
+    }
+
+    #[test]
+    fn what_was_begun_when_an_enrolment_was_killed_goes_with_the_next() {
+        let (_dir, home) = new_home();
+        let (dir, ca) = (home.party_dir(&name("dave")), home.ca_dir());
+        make_dir(&dir).unwrap();
+        let folders = [ca.clone(), ca.join(certs::ISSUED), dir];
+        let drafts = folders.map(|folder| folder.join(format!("{}AbCdEf", certs::DRAFT)));
+        drafts.iter().for_each(|draft| fs::write(draft, "").unwrap());
+        let half = home.path().join(format!("{OF_CA}AbCdEf"));
+        fs::create_dir(&half).unwrap();
+        enrol(&home, &name("dave"), None).unwrap();
+        assert!(drafts.iter().all(|draft| !draft.exists()) && !half.exists());
     }
 
     #[test]

@@ -19,10 +19,11 @@ use std::path::{Path, PathBuf};
 
 use certs::{
     AnchorError, AuthorityError, CA_FILE, CA_KEY_FILE, CERTIFICATE_FILE, Certificate, CertificateAuthority,
-    CertificateError, Credentials, CredentialsError, Register, RegisterError, Study, StudyAuthority, Subject,
+    CertificateError, Credentials, CredentialsError, ISSUED, Register, RegisterError, Study, StudyAuthority, Subject,
 };
 use protocol::{Name, Role};
 
+use crate::drafts::{self, OF_CA, OF_RUNNING, UNDER_LOCK};
 use crate::lock::{ClaimError, Exclusive};
 
 /// The parties that every study has, by name; no patient can have one of these names.
@@ -275,7 +276,7 @@ impl Home {
         let dir = self.broker_dir();
         make_dir(&dir)?;
         let path = self.broker_address_path();
-        let written = tempfile::NamedTempFile::new_in(&dir).and_then(|mut file| {
+        let written = tempfile::Builder::new().prefix(OF_RUNNING).tempfile_in(&dir).and_then(|mut file| {
             writeln!(file, "{address}")?;
             file.persist(&path).map_err(|refused| refused.error)
         });
@@ -299,13 +300,17 @@ impl Home {
         self.broker_dir().join("address")
     }
 
-    /// Keeps every other process from enrolling until the value is dropped.
+    /// Keeps every other process from enrolling until the value is dropped. What one that was killed had begun beside the CA or in
+    /// its folders goes.
     ///
     /// # Errors
     /// [`HomeError`] if the home cannot be written.
     pub(crate) fn lock(&self) -> Result<Exclusive, HomeError> {
         make_dir(&self.path)?;
-        Ok(Exclusive::wait(&self.path.join("lock"))?)
+        let lock = Exclusive::wait(&self.path.join("lock"))?;
+        clear(&self.path, OF_CA)?;
+        [self.ca_dir(), self.ca_dir().join(ISSUED)].iter().try_for_each(|dir| clear_drafts(dir))?;
+        Ok(lock)
     }
 
     /// The certificates of the parties whose folders are here; a folder that still waits for one is passed over.
@@ -328,6 +333,18 @@ impl Home {
         names.sort();
         Ok(names)
     }
+}
+
+/// Removes from a folder what was begun under the home's lock and never came into place; for who has the lock.
+///
+/// # Errors
+/// [`HomeError::File`].
+pub(crate) fn clear_drafts(dir: &Path) -> Result<(), HomeError> {
+    clear(dir, UNDER_LOCK)
+}
+
+fn clear(dir: &Path, prefix: &str) -> Result<(), HomeError> {
+    drafts::clear(dir, prefix).map_err(|cause| HomeError::File { path: dir.into(), cause })
 }
 
 /// Makes a folder and its parents, open to their owner alone where they are new.

@@ -20,6 +20,7 @@ mod children;
 mod cli;
 mod commands;
 mod connect;
+mod drafts;
 mod driver;
 mod enrol;
 mod exit;

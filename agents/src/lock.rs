@@ -5,6 +5,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::drafts::{self, OF_RUNNING};
+
 /// The file whose lock says that a party runs; it holds the process's number, and [`TIED`] for one that `ward up` started.
 const LOCK: &str = "lock";
 /// The file whose lock is held while one looks at [`LOCK`]: a look would otherwise make a claim fail.
@@ -68,7 +70,7 @@ impl Running {
         let path = dir.join(LOCK);
         let mut file = open(&path)?;
         match file.try_lock() {
-            Ok(()) => write_pid(&mut file, tied).map_err(|cause| ClaimError::File { path, cause })?,
+            Ok(()) => take_over(dir, &mut file, tied).map_err(|cause| ClaimError::File { path, cause })?,
             Err(TryLockError::WouldBlock) => {
                 return Err(ClaimError::Running { name: folder_name(dir), pid: read_pid(&mut file) });
             }
@@ -146,6 +148,12 @@ fn open(path: &Path) -> Result<File, ClaimError> {
     options.map_err(|cause| ClaimError::File { path: path.into(), cause })
 }
 
+/// What its last process had begun when it was killed goes, and it is said who this one is.
+fn take_over(dir: &Path, file: &mut File, tied: bool) -> io::Result<()> {
+    drafts::clear(dir, OF_RUNNING)?;
+    write_pid(file, tied)
+}
+
 fn write_pid(file: &mut File, tied: bool) -> io::Result<()> {
     file.set_len(0)?;
     let tied = if tied { TIED } else { "" };
@@ -206,6 +214,19 @@ mod tests {
         std::fs::write(dir.path().join(LOCK), "999999999999\n").unwrap();
         assert_eq!(holder(dir.path()).unwrap(), Holder::Nobody);
         Running::claim(dir.path(), false).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_process_had_begun_goes_with_the_next_claim() {
+        let dir = tempfile::tempdir().unwrap();
+        let draft = dir.path().join(format!("{OF_RUNNING}AbCdEf"));
+        std::fs::write(&draft, "").unwrap();
+        let _claim = Running::claim(dir.path(), false).unwrap();
+        assert!(!draft.exists());
+        // It is at work on this one.
+        std::fs::write(&draft, "").unwrap();
+        Running::claim(dir.path(), false).unwrap_err();
+        assert!(draft.exists());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use protocol::{Record, Snapshot};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::drafts::{self, OF_RUNNING};
 use crate::exit::Usage;
 
 /// How often either side looks.
@@ -75,7 +76,7 @@ pub fn waiting(dir: &Path) -> std::io::Result<Vec<(PathBuf, Offer)>> {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "offer") {
             // Who offered may have given up by now.
-            let claimed = path.with_extension("claimed");
+            let claimed = own(&path, "claimed");
             if fs::rename(&path, &claimed).is_err() {
                 continue;
             }
@@ -94,11 +95,47 @@ pub fn waiting(dir: &Path) -> std::io::Result<Vec<(PathBuf, Offer)>> {
 /// # Errors
 /// If the answer cannot be written.
 pub fn answer(file: &Path, refusal: Option<&str>) -> std::io::Result<()> {
-    let draft = file.with_extension("reply");
+    let draft = own(file, "reply");
     fs::write(&draft, refusal.unwrap_or_default())?;
     fs::rename(draft, file)
 }
 
+/// Removes the data that an agent had taken and not answered when it was killed: who offered them was told that they were not
+/// taken. Only for the one process that runs as the patient of `dir`.
+///
+/// # Errors
+/// If the folder cannot be read or a file not be removed.
+pub fn clear(dir: &Path) -> std::io::Result<()> {
+    drafts::clear(&folder(dir), OF_RUNNING)
+}
+
+/// The agent's own file beside that of an offer.
+fn own(file: &Path, extension: &str) -> PathBuf {
+    let name = file.with_extension(extension).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    file.with_file_name(format!("{OF_RUNNING}{name}"))
+}
+
 fn folder(dir: &Path) -> PathBuf {
     dir.join("offers")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn data_that_a_killed_agent_had_taken_go_and_what_waits_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder(dir.path()).join(name);
+        fs::create_dir(folder(dir.path())).unwrap();
+        let (waits, taken) = (at("1-2.offer"), own(&at("3-4.offer"), "claimed"));
+        [&waits, &taken].map(|path| fs::write(path, "").unwrap());
+        clear(dir.path()).unwrap();
+        assert!(waits.exists() && !taken.exists());
+        // It is no offer, and is not left either.
+        assert!(waiting(dir.path()).unwrap().is_empty());
+        assert_eq!(fs::read_dir(folder(dir.path())).unwrap().count(), 0);
+    }
 }

@@ -13,6 +13,8 @@ use protocol::{Accepted, AcceptedColumns, Column, Name, Policy, Scale, Schema};
 use serde::de::{Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::drafts::UNDER_LOCK;
+
 /// The file in a party's folder.
 pub(crate) const PROFILE_FILE: &str = "patient.toml";
 
@@ -99,13 +101,13 @@ impl Profile {
         dir.join(PROFILE_FILE).exists()
     }
 
-    /// Writes the profile into the folder `dir`, with a word on each key, in place of what stands there.
+    /// Writes the profile into the folder `dir`, with a word on each key, in place of what stands there. Under the home's lock.
     ///
     /// # Errors
     /// [`ProfileError::File`].
     pub(crate) fn save(&self, dir: &Path) -> Result<(), ProfileError> {
         let path = dir.join(PROFILE_FILE);
-        let written = tempfile::NamedTempFile::new_in(dir).and_then(|mut file| {
+        let written = tempfile::Builder::new().prefix(UNDER_LOCK).tempfile_in(dir).and_then(|mut file| {
             file.write_all(self.to_string().as_bytes())?;
             file.as_file().sync_all()?;
             file.persist(&path).map_err(|refused| refused.error)

@@ -7,6 +7,8 @@ use protocol::{Name, Records, Write};
 use redb::{Database, ReadableDatabase, TableDefinition, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::drafts;
+
 /// (party, key) -> value.
 const RECORDS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("records");
 
@@ -130,7 +132,7 @@ fn open(path: &Path) -> Result<Database, redb::Error> {
 fn create(path: &Path) -> Result<(), redb::Error> {
     let folder = path.parent().unwrap_or(Path::new("."));
     // Readable by its owner only.
-    let draft = tempfile::NamedTempFile::new_in(folder)?;
+    let draft = tempfile::Builder::new().prefix(drafts::OF_RUNNING).tempfile_in(folder)?;
     let start = begin(&Database::create(draft.path())?)?;
     start.open_table(RECORDS)?;
     start.commit()?;

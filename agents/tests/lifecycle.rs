@@ -189,6 +189,20 @@ fn a_member_drops_within_the_tolerance_and_the_sum_is_over_the_others() {
 
 /// A committee of five goes on without a member whose store is gone; that one says so, once, and what to do.
 #[test]
+fn what_a_killed_patient_was_writing_is_gone_once_it_is_ready_again() {
+    let (home, _broker) = Home::with_broker();
+    home.patient("alice", "1").kill();
+    let dir = home.party_dir("alice");
+    std::fs::create_dir(dir.join("offers")).unwrap();
+    // A store, a key, and the data of an offer.
+    let drafts = [".draft-Ab", ".ward-draft-Cd", "offers/.draft-1-2.claimed"].map(|name| dir.join(name));
+    drafts.iter().for_each(|draft| std::fs::write(draft, "half").unwrap());
+    let _alice = home.patient("alice", "1");
+    let left: Vec<_> = drafts.iter().filter(|draft| draft.exists()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
 fn a_member_that_lost_its_store_says_so_and_the_sum_is_over_the_others() {
     let mut study = Study::new(&["alice", "bob", "charlie", "dave", "erin"], "--committee 5 --threshold 1");
     study.kill("bob");

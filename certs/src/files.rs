@@ -12,6 +12,9 @@ pub(crate) const PUBLIC: u32 = 0o644;
 /// The mode of what only its owner may read.
 pub(crate) const SECRET: u32 = 0o600;
 
+/// How the name of a file begins that is being written and not yet in place: who is killed then leaves it.
+pub const DRAFT: &str = ".ward-draft-";
+
 /// No certificate or request of Ward comes near this many bytes.
 const LIMIT: u64 = 64 * 1024;
 
@@ -45,7 +48,7 @@ pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
 
 /// The bytes in a temporary file of the same folder, on disk and ready to be renamed.
 fn staged(path: &Path, bytes: &[u8], mode: u32) -> io::Result<NamedTempFile> {
-    let mut file = tempfile::Builder::new().prefix(".ward-").tempfile_in(folder(path))?;
+    let mut file = tempfile::Builder::new().prefix(DRAFT).tempfile_in(folder(path))?;
     // After the fact, since a mode given at creation would be cut by the umask.
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.write_all(bytes)?;

@@ -13,7 +13,7 @@ use crate::key::fingerprint;
 use crate::{Request, files};
 
 /// The folder beside `ca.pem` that keeps each name's newest certificate.
-const ISSUED: &str = "issued";
+pub const ISSUED: &str = "issued";
 
 /// The certificates that a CA has issued, one file per name: `issued/<name>.pem`.
 #[derive(Debug)]

@@ -202,7 +202,7 @@ fn last_port(home: &Home) -> Option<u16> {
 
 /// When somebody was last entered in the CA's register.
 fn last_enrolment(home: &Home) -> Option<SystemTime> {
-    fs::metadata(home.ca_dir().join("issued")).and_then(|folder| folder.modified()).ok()
+    fs::metadata(home.ca_dir().join(certs::ISSUED)).and_then(|folder| folder.modified()).ok()
 }
 
 fn parties(home: &Home) -> anyhow::Result<Vec<(Role, Name)>> {

@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
 
+use crate::drafts::UNDER_LOCK;
 use crate::exit::{Usage, usage};
-use crate::home::{Home, make_dir};
+use crate::home::{Home, clear_drafts, make_dir};
 
 /// What a party sends to the CA, in the party's folder.
 const REQUEST_FILE: &str = "request.pem";
@@ -117,6 +118,8 @@ fn request(home: &Home, args: &RequestArgs) -> Result<Answer> {
     };
     let dir = home.party_dir(&args.name);
     make_dir(&dir)?;
+    let _alone = home.lock()?;
+    clear_drafts(&dir)?;
     let key = own_key(&dir.join(KEY_FILE))?;
     let file = dir.join(REQUEST_FILE);
     write(&file, Request::new(&key, &study, args.role, &args.name)?.to_pem())?;
@@ -287,10 +290,10 @@ fn date(moment: OffsetDateTime) -> String {
     format!("{} {:02}:{:02}:{:02}", moment.date(), moment.hour(), moment.minute(), moment.second())
 }
 
-/// Writes a file in place of what stands there, whole or not at all.
+/// Writes a file in place of what stands there, whole or not at all. Under the home's lock.
 fn write(path: &Path, text: &str) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
-    let written = tempfile::NamedTempFile::new_in(dir).and_then(|file| {
+    let written = tempfile::Builder::new().prefix(UNDER_LOCK).tempfile_in(dir).and_then(|file| {
         fs::write(file.path(), text)?;
         file.persist(path).map_err(|refused| refused.error)
     });

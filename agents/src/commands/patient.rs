@@ -54,6 +54,7 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
     }
     super::prepare(home)?;
     if home.has_ca() && enrol(home, &name, None)?.new {
+        let _alone = home.lock()?;
         profile.save(&dir)?;
     }
     let credentials = home.credentials_as(&name, Role::Patient)?;
@@ -68,6 +69,7 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
         }
         Err(error) => return Err(error.into()),
     };
+    offers::clear(&dir)?;
     let store = Store::open(&home.state_path(&name))?;
     let mut agent = Agent::new(home, way, credentials, &profile, store)?;
     let record = match record {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use protocol::Kind;
 
-use super::scenario::Scenario;
+use super::scenario::{Moment, Scenario};
+use super::steps::Step;
 
 /// What has been seen and heard so far.
 #[derive(Debug, Default)]
@@ -33,9 +34,23 @@ impl Board {
         }
     }
 
-    /// How many messages of this kind there were.
-    pub fn count(&self, kind: Kind) -> u32 {
-        self.kinds.get(&kind).copied().unwrap_or(0)
+    /// Whether this has happened so often.
+    pub fn has_reached(&self, moment: Moment) -> bool {
+        let times = match moment.step {
+            Step::Ready => self.ready,
+            Step::Written(kind) => self.kinds.get(&kind).copied().unwrap_or(0),
+        };
+        times >= moment.nth
+    }
+
+    /// Whether it is known who is on the committee.
+    pub fn has_committee(&self) -> bool {
+        !self.committee.is_empty()
+    }
+
+    /// Whether it is known that this patient is on the committee.
+    pub fn is_member(&self, name: &str) -> bool {
+        self.committee.iter().any(|member| member == name)
     }
 
     /// One of the patients that are on the committee, or of the others; any until it is known who that is.

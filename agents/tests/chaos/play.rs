@@ -1,5 +1,6 @@
 //! Plays a scenario: waits for events, and lets go wrong what is drawn for them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -8,35 +9,54 @@ use rustix::process::Signal;
 use super::board::Board;
 use super::judge::Judge;
 use super::process::News;
-use super::scenario::{Fault, Moment, Scenario, Whom};
+use super::report::{Happened, Outcome};
+use super::scenario::{Blow, Fault, Scenario, Whom};
 use super::stage::{Life, Stage};
 use super::trouble::Trouble;
 
 /// Longer than processes take to start or to end on a slow and busy machine; only a failure waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How many lines of each party's log are printed of a scenario that fails.
+const LAST_LINES: usize = 25;
+
 /// A scenario that is played.
 pub struct Play<'a> {
     scenario: &'a Scenario,
-    pub stage: Stage,
+    stage: Stage,
     news: Receiver<News>,
     board: Board,
     /// What is still to go wrong.
     armed: Vec<Fault>,
     /// What goes wrong now.
     troubles: Vec<Trouble>,
-    /// Which faults happened, by name.
-    pub happened: Vec<String>,
-    pub judge: Judge,
+    /// Which faults happened.
+    happened: Vec<Happened>,
+    judge: Judge,
     /// Who was told to end.
     stopping: Vec<String>,
     /// How the last ask ended: with an answer or without.
     answered: Option<bool>,
 }
 
+/// Plays a scenario. Of one that fails the folder is kept.
+pub fn play(scenario: &Scenario) -> Outcome {
+    let mut play = Play::new(scenario);
+    let begun = Instant::now();
+    let ran = catch_unwind(AssertUnwindSafe(|| play.run())).unwrap_or_else(|_| Err("it panicked".into()));
+    let failure = ran.err().map(|why| {
+        let words = play.stage.last_words(LAST_LINES);
+        let kept = play.stage.keep();
+        let seconds = begun.elapsed().as_secs();
+        let again = format!("--scenarios 1 --seed {} --fault {}", scenario.seed, scenario.first.name());
+        format!("{why}, after {seconds} s\n{scenario}\n{words}kept: {}\nagain: just chaos {again}", kept.display())
+    });
+    Outcome { failure, happened: play.happened, answers: play.judge.answers, aborts: play.judge.aborts }
+}
+
 impl<'a> Play<'a> {
     /// Nothing runs yet.
-    pub fn new(scenario: &'a Scenario) -> Self {
+    fn new(scenario: &'a Scenario) -> Self {
         let (stage, news) = Stage::new(scenario);
         Self {
             scenario,
@@ -53,7 +73,7 @@ impl<'a> Play<'a> {
     }
 
     /// Plays it to its end: asks while things go wrong, then once more when all is well, and stops everybody.
-    pub fn run(&mut self) -> Result<(), String> {
+    fn run(&mut self) -> Result<(), String> {
         self.stage.open(self.scenario);
         self.until("everybody is ready at first", PATIENCE, |play| play.may_begin())?;
         for ask in 1..=self.scenario.asks {
@@ -184,6 +204,10 @@ impl<'a> Play<'a> {
     /// Takes the end of a process: it must have a reason.
     fn end(&mut self, name: &str, code: Option<i32>) -> Result<(), String> {
         let Some(party) = self.stage.parties.get_mut(name) else { return Ok(()) };
+        if party.life == Life::Dies {
+            let of = self.troubles.iter().find(|trouble| trouble.name == name && trouble.killed(code));
+            self.happened.extend(of.map(|trouble| trouble.happened));
+        }
         // Who is being enrolled may say instead that it cannot write its key, certificate or profile.
         let no_disk = party.had_full_disk && (code == Some(1) || code == Some(2) && party.life == Life::Starts);
         if party.life == Life::Dies || no_disk {
@@ -207,9 +231,8 @@ impl<'a> Play<'a> {
 
     /// Lets go wrong whatever has its moment now.
     fn strike(&mut self) {
-        let due = |fault: &Fault| match fault.when {
-            Moment::Ready(count) => self.board.ready >= count,
-            Moment::Written(kind, nth) => self.board.count(kind) >= nth,
+        let due = |fault: &Fault| {
+            self.board.has_reached(fault.when) && (self.board.has_committee() || !fault.needs_committee())
         };
         let (now, later): (Vec<Fault>, Vec<Fault>) = self.armed.drain(..).partition(due);
         self.armed = later;
@@ -217,9 +240,14 @@ impl<'a> Play<'a> {
             let Some(name) = self.name(fault.whom) else { continue };
             let free = !self.troubles.iter().any(|trouble| trouble.name == name);
             if free && self.stage.parties.get(&name).is_some_and(|party| party.can_suffer(fault.blow)) {
-                self.happened.push(fault.name());
                 self.note(&name, &format!("-- {fault}"));
-                self.troubles.push(Trouble::begin(fault, name, &mut self.stage, self.board.seen));
+                let happened = Happened { blow: fault.blow, role: self.role(fault.whom, &name), step: fault.when.step };
+                let trouble = Trouble::begin(fault, happened, name, &mut self.stage, self.board.seen);
+                // Whether somebody dies of it is seen at the end of that process.
+                if !matches!(happened.blow, Blow::Kill | Blow::Clock) {
+                    self.happened.push(happened);
+                }
+                self.troubles.push(trouble);
             }
         }
     }
@@ -231,6 +259,15 @@ impl<'a> Play<'a> {
             Whom::Server(number) => self.scenario.server_names().nth(number.into()),
             Whom::Hospital => Some("hospital".into()),
             Whom::Broker | Whom::NatsServer => Some("broker".into()),
+        }
+    }
+
+    /// As what it is counted: a patient by what is known of it now.
+    fn role(&self, whom: Whom, name: &str) -> &'static str {
+        match whom.is_patient() {
+            true if self.board.is_member(name) => Whom::Member(0).name(),
+            true => Whom::Outsider(0).name(),
+            false => whom.name(),
         }
     }
 

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use protocol::Kind;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
+
+use super::steps::{self, Step};
 
 /// How long patients may take to join, in seconds.
 pub const JOIN_SECONDS: u32 = 5;
@@ -26,7 +27,7 @@ const MOST_AHEAD: i64 = 80 * 86_400;
 pub struct Scenario {
     /// What it follows from, with [`Scenario::first`].
     pub seed: u64,
-    /// What goes wrong first.
+    /// What goes wrong beside the kill whose turn it is.
     pub first: Blow,
     /// How many patients there are.
     pub patients: u8,
@@ -40,7 +41,9 @@ pub struct Scenario {
     pub min_cohort: u8,
     /// How often the hospital is asked before everything is well again.
     pub asks: u8,
-    /// What goes wrong.
+    /// How many rounds it asks each time.
+    pub rounds: u8,
+    /// What goes wrong; at the head the kill whose turn it is.
     pub faults: Vec<Fault>,
 }
 
@@ -59,13 +62,16 @@ pub enum Blow {
     FullDisk,
     /// It is killed, and started again with another clock, which it keeps.
     Clock,
+    /// Its clock is moved under it while it runs, and stays so.
+    Jump,
 }
 
 impl Blow {
     /// All.
-    pub const ALL: [Blow; 6] = [Blow::Kill, Blow::Pause, Blow::Cut, Blow::Slow, Blow::FullDisk, Blow::Clock];
+    pub const ALL: [Blow; 7] =
+        [Blow::Kill, Blow::Pause, Blow::Cut, Blow::Slow, Blow::FullDisk, Blow::Clock, Blow::Jump];
 
-    /// What goes wrong first in the scenario of a seed: all have their turn.
+    /// What goes wrong beside the kill in the scenario of a seed: all have their turn.
     pub fn of(seed: u64) -> Self {
         Self::ALL[(seed % Self::ALL.len() as u64) as usize]
     }
@@ -79,16 +85,22 @@ impl Blow {
             Blow::Slow => "slow",
             Blow::FullDisk => "full_disk",
             Blow::Clock => "clock",
+            Blow::Jump => "jump",
         }
+    }
+
+    /// Whether it moves a clock.
+    pub fn moves_clock(self) -> bool {
+        matches!(self, Blow::Clock | Blow::Jump)
     }
 }
 
 /// Who is struck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whom {
-    /// A member of the committee; any patient until it is known who that is.
+    /// A member of the committee.
     Member(u8),
-    /// A patient that is no member; any patient where there is none.
+    /// A patient that is no member; any patient where there is none, or until it is settled who that is.
     Outsider(u8),
     /// A server.
     Server(u8),
@@ -101,6 +113,34 @@ pub enum Whom {
 }
 
 impl Whom {
+    /// All with whom this can go wrong; which of several of one kind says the number.
+    pub fn all(blow: Blow, number: u8, servers: u8) -> Vec<Self> {
+        let mut all =
+            vec![Whom::Member(number), Whom::Outsider(number), Whom::Server(number % servers), Whom::Hospital];
+        match blow {
+            Blow::Kill | Blow::Pause => all.extend([Whom::Broker, Whom::NatsServer]),
+            Blow::FullDisk => all.push(Whom::NatsServer),
+            // Parties are cut off from the broker one by one; nats-server is no program of ours, and reads its own clock.
+            Blow::Cut | Blow::Slow | Blow::Clock | Blow::Jump => {}
+        }
+        all
+    }
+
+    /// The same kind of party with another number.
+    fn numbered(self, number: u8, servers: u8) -> Self {
+        match self {
+            Whom::Member(_) => Whom::Member(number),
+            Whom::Outsider(_) => Whom::Outsider(number),
+            Whom::Server(_) => Whom::Server(number % servers),
+            other => other,
+        }
+    }
+
+    /// Whether it is a patient, on the committee or not.
+    pub fn is_patient(self) -> bool {
+        matches!(self, Whom::Member(_) | Whom::Outsider(_))
+    }
+
     /// One word.
     pub fn name(self) -> &'static str {
         match self {
@@ -116,11 +156,11 @@ impl Whom {
 
 /// An event at which something goes wrong.
 #[derive(Clone, Copy, Debug)]
-pub enum Moment {
-    /// So many servers and patients have said that they are ready.
-    Ready(u32),
-    /// The board has so many messages of this kind.
-    Written(Kind, u32),
+pub struct Moment {
+    /// What happens.
+    pub step: Step,
+    /// For the how many-th time.
+    pub nth: u32,
 }
 
 /// How long something goes wrong: for so many messages on the board, if they come in time.
@@ -148,20 +188,17 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// As it is counted.
-    pub fn name(&self) -> String {
-        format!("{}_{}", self.blow.name(), self.whom.name())
+    /// Whether it waits until it is settled who is on the committee.
+    pub fn needs_committee(&self) -> bool {
+        self.whom.is_patient() && self.when.step.has_committee()
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {:?}", self.blow.name(), self.whom)?;
-        match self.when {
-            Moment::Ready(count) => write!(f, " once {count} are ready")?,
-            Moment::Written(kind, nth) => write!(f, " at {kind} number {nth}")?,
-        }
-        if self.blow == Blow::Clock {
+        write!(f, " at {} number {}", self.when.step.name(), self.when.nth)?;
+        if self.blow.moves_clock() {
             write!(f, ", moved by {} s", self.clock)?;
         }
         match self.span {
@@ -172,19 +209,27 @@ impl fmt::Display for Fault {
 }
 
 impl Scenario {
-    /// The scenario of a seed whose first fault is of this kind.
+    /// The scenario of a seed in which this goes wrong beside the kill whose turn it is.
     pub fn draw(seed: u64, first: Blow) -> Self {
+        let (victim, step) = steps::turn(seed);
         let mut dice = StdRng::seed_from_u64(seed);
         let patients = dice.random_range(5..=8);
-        let committee = dice.random_range(3..=5);
+        let committee: u8 = dice.random_range(3..=5);
+        // Who is to be killed although it is no member must be there.
+        let outsiders = u8::from(matches!(victim, Whom::Outsider(_)));
+        let committee = committee.min(patients - outsiders);
         let min_cohort = dice.random_range(3..=patients - 2);
         let servers = dice.random_range(1..=2);
         let asks = dice.random_range(1..=2);
-        let count = dice.random_range(1..=3);
-        let blows = std::iter::once(first).chain((1..count).map(|_| *Blow::ALL.choose(&mut dice).unwrap_or(&first)));
-        let blows: Vec<Blow> = blows.collect();
-        let faults = blows.into_iter().map(|blow| Fault::draw(blow, servers, asks, &mut dice)).collect();
-        Self { seed, first, patients, servers, committee, threshold: 1, min_cohort, asks, faults }
+        // It ends with its last round, and who is to kill it at the end of one may come too late.
+        let rounds = if victim == Whom::Hospital { 2 } else { 1 };
+        let mut faults =
+            vec![Fault::kill(victim, step, servers, &mut dice), Fault::first(first, seed, servers, asks, &mut dice)];
+        for _ in 1..dice.random_range(1..=3) {
+            let blow = *Blow::ALL.choose(&mut dice).unwrap_or(&first);
+            faults.push(Fault::draw(blow, servers, asks, &mut dice));
+        }
+        Self { seed, first, patients, servers, committee, threshold: 1, min_cohort, asks, rounds, faults }
     }
 
     /// Whether this may go wrong in it.
@@ -209,7 +254,8 @@ impl Scenario {
 
     /// How long an ask may take: all its rounds, and what goes wrong in them, on a slow machine.
     pub fn patience(&self) -> Duration {
-        let rounds = Duration::from_secs((JOIN_SECONDS + (1 + RETRIES) * ROUND_SECONDS).into());
+        let rounds = u32::from(self.rounds) * (1 + RETRIES) * ROUND_SECONDS;
+        let rounds = Duration::from_secs((JOIN_SECONDS + rounds).into());
         let spans: Duration = self.faults.iter().filter_map(|fault| fault.span).map(|span| span.most).sum();
         rounds + spans + Duration::from_secs(30)
     }
@@ -217,32 +263,44 @@ impl Scenario {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, patients, servers, committee, threshold, min_cohort, asks, .. } = self;
+        let Self { seed, patients, servers, committee, threshold, min_cohort, asks, rounds, .. } = self;
         write!(f, "seed {seed}, {}: {patients} patients, {servers} servers, c = {committee}, ", self.first.name())?;
-        write!(f, "t = {threshold}, k = {min_cohort}, {asks} asks")?;
+        write!(f, "t = {threshold}, k = {min_cohort}, {asks} asks of {rounds} rounds")?;
         self.faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
     }
 }
 
 impl Fault {
+    /// The kill whose turn it is: at a moment that every study reaches.
+    fn kill(victim: Whom, step: Step, servers: u8, dice: &mut StdRng) -> Self {
+        let whom = victim.numbered(dice.random_range(0..8), servers);
+        let when = Moment { step, nth: dice.random_range(1..=step.times(1)) };
+        Self::at(Blow::Kill, whom, when, dice)
+    }
+
+    /// What goes wrong beside it: by the seeds, everybody has its turn with each blow.
+    fn first(blow: Blow, seed: u64, servers: u8, asks: u8, dice: &mut StdRng) -> Self {
+        let all = Whom::all(blow, dice.random_range(0..8), servers);
+        let turn = seed / Blow::ALL.len() as u64 % all.len() as u64;
+        let whom = all[turn as usize];
+        Self::at(blow, whom, Moment::draw(whom, asks, dice), dice)
+    }
+
     fn draw(blow: Blow, servers: u8, asks: u8, dice: &mut StdRng) -> Self {
-        let number = dice.random_range(0..8);
-        let mut whom =
-            vec![Whom::Member(number), Whom::Outsider(number), Whom::Server(number % servers), Whom::Hospital];
-        match blow {
-            Blow::Kill | Blow::Pause => whom.extend([Whom::Broker, Whom::NatsServer]),
-            Blow::FullDisk => whom.push(Whom::NatsServer),
-            // Parties are cut off from the broker one by one; nats-server is no program of ours, and reads its own clock.
-            Blow::Cut | Blow::Slow | Blow::Clock => {}
-        }
-        let whom = *whom.choose(dice).unwrap_or(&Whom::Hospital);
-        let when = Moment::draw(asks, dice);
+        let all = Whom::all(blow, dice.random_range(0..8), servers);
+        let whom = *all.choose(dice).unwrap_or(&Whom::Hospital);
+        Self::at(blow, whom, Moment::draw(whom, asks, dice), dice)
+    }
+
+    fn at(blow: Blow, whom: Whom, when: Moment, dice: &mut StdRng) -> Self {
+        let whom = match whom {
+            Whom::Member(number) if !when.step.has_committee() => Whom::Outsider(number),
+            whom => whom,
+        };
         let span =
             Span { messages: dice.random_range(0..30), most: Duration::from_millis(dice.random_range(50..1_500)) };
         // Who is stopped while it is being enrolled has the home's lock, and others wait to be enrolled until it goes on.
-        let for_good = matches!(whom, Whom::Member(_) | Whom::Outsider(_))
-            && dice.random_bool(0.35)
-            && matches!(when, Moment::Written(..));
+        let for_good = whom.is_patient() && dice.random_bool(0.35) && when.step != Step::Ready;
         let most = if dice.random_bool(0.5) { MOST_BEHIND } else { MOST_AHEAD };
         let clock = dice.random_range(-MOST_BEHIND..=most);
         Self { blow, whom, when, span: (!for_good).then_some(span), clock }
@@ -250,23 +308,13 @@ impl Fault {
 }
 
 impl Moment {
-    fn draw(asks: u8, dice: &mut StdRng) -> Self {
-        if dice.random_bool(0.08) {
-            return Moment::Ready(dice.random_range(1..=5));
-        }
-        // What comes once a session, what comes once a round, what each patient writes, and what members write.
-        let once = [Kind::Announce, Kind::Roster, Kind::List];
-        let rounds = [Kind::Begin, Kind::Cohort, Kind::Open, Kind::MaskedSum, Kind::Check, Kind::Result];
-        let all = [Kind::Join, Kind::Place, Kind::Key, Kind::Share];
-        let members = [Kind::Held, Kind::Confirm, Kind::MaskSum, Kind::CheckSum];
-        let every: Vec<Kind> = [&once[..], &rounds, &all, &members].concat();
-        let kind = *every.choose(dice).unwrap_or(&Kind::Begin);
-        let most = match kind {
-            _ if once.contains(&kind) => 1,
-            _ if rounds.contains(&kind) => asks.into(),
-            _ if all.contains(&kind) => 5,
-            _ => 3,
+    fn draw(whom: Whom, asks: u8, dice: &mut StdRng) -> Self {
+        // The hospital runs only once everybody is ready.
+        let is_ready = dice.random_bool(0.08) && whom != Whom::Hospital;
+        let step = match is_ready {
+            true => Step::Ready,
+            false => Step::Written(*Step::kinds().choose(dice).unwrap_or(&protocol::Kind::Begin)),
         };
-        Moment::Written(kind, dice.random_range(1..=most))
+        Self { step, nth: dice.random_range(1..=step.times(asks)) }
     }
 }

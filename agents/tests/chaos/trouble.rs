@@ -6,6 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::network::Weather;
 use super::process::{Process, fill_disk, free_disk};
+use super::report::Happened;
 use super::scenario::{Blow, Fault, Whom};
 use super::stage::{Life, Stage};
 
@@ -17,6 +18,8 @@ const DELAY: Duration = Duration::from_millis(15);
 pub struct Trouble {
     /// What.
     pub fault: Fault,
+    /// As it is counted.
+    pub happened: Happened,
     /// With whom.
     pub name: String,
     /// It is to end now.
@@ -30,10 +33,10 @@ pub struct Trouble {
 
 impl Trouble {
     /// Lets it go wrong with a party that runs.
-    pub fn begin(fault: Fault, name: String, stage: &mut Stage, seen: u32) -> Self {
+    pub fn begin(fault: Fault, happened: Happened, name: String, stage: &mut Stage, seen: u32) -> Self {
         let messages = seen + fault.span.map_or(0, |span| span.messages);
         let began = Instant::now();
-        let mut trouble = Self { fault, name, is_over: false, messages, began, nats_servers: Vec::new() };
+        let mut trouble = Self { fault, happened, name, is_over: false, messages, began, nats_servers: Vec::new() };
         trouble.strike(stage);
         trouble
     }
@@ -43,14 +46,15 @@ impl Trouble {
             self.nats_servers = stage.nats_servers();
         }
         let Some(party) = stage.parties.get_mut(&self.name) else { return };
+        if self.fault.blow.moves_clock() {
+            party.clock.iter().for_each(|clock| clock.move_to(self.fault.clock));
+        }
         match self.fault.blow {
             Blow::Kill | Blow::Clock => {
-                if self.fault.blow == Blow::Clock {
-                    party.clock = self.fault.clock;
-                }
                 party.life = Life::Dies;
                 self.signal(&party.process, Signal::KILL);
             }
+            Blow::Jump => {}
             Blow::Pause => self.signal(&party.process, Signal::STOP),
             Blow::Cut => party.turn(Weather::Cut),
             Blow::Slow => party.turn(Weather::Slow(DELAY)),
@@ -78,6 +82,11 @@ impl Trouble {
         own.into_iter().chain(self.nats_servers.clone())
     }
 
+    /// Whether who died with this code died of it: who was about to end may have ended by itself before it was killed.
+    pub fn killed(&self, code: Option<i32>) -> bool {
+        code.is_none() || self.fault.whom == Whom::NatsServer
+    }
+
     /// When it ends at the latest.
     pub fn due(&self) -> Option<Instant> {
         let span = self.fault.span.filter(|_| !self.is_over);
@@ -95,7 +104,7 @@ impl Trouble {
         match self.fault.blow {
             Blow::Kill | Blow::Clock | Blow::FullDisk if party.life == Life::Dies => return false,
             Blow::Kill | Blow::Clock | Blow::FullDisk if party.life == Life::Fallen => stage.start_again(&self.name),
-            Blow::Kill | Blow::Clock => {}
+            Blow::Kill | Blow::Clock | Blow::Jump => {}
             Blow::FullDisk => self.written_by(&party.process).for_each(free_disk),
             Blow::Pause => self.signal(&party.process, Signal::CONT),
             Blow::Cut | Blow::Slow => party.turn(Weather::Clear),
