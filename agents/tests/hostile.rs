@@ -194,6 +194,63 @@ async fn replays_under_another_name_and_in_another_round_have_no_effect() {
     asking.ended().opened(WITH_MALLORY, 4);
 }
 
+/// What a broker that remembers everything could do: the messages of a whole session once more in the next, under their own
+/// subjects and under those that they would have there, by the connection of whom each is from.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_replayed_in_the_next_changes_nothing() {
+    let (study, mut mallory) = study_with_mallory().await;
+    let mut capture = study.capture().await;
+    let asking = study.begin(&[&ASK[..], &["--last"]].concat());
+    mallory.until(Kind::Result).await;
+    let first = asking.ended();
+    first.opened(WITH_MALLORY, 4);
+    capture.until(Kind::Result, 1).await;
+    // It is over, and all names but that of its last word are free again.
+    let operator = study.link("operator").await;
+    until_says(&operator, "$JS.API.STREAM.INFO.WARD", |info| info["state"]["messages"] == 1).await;
+
+    for (name, value) in [("alice", 110), ("bob", 220), ("charlie", 330)] {
+        study.home.hand_over(&format!("{name} {value} --snapshot 2"));
+    }
+    mallory.offer("2", 47);
+    let asking = study.begin(&[&ASK[..], &["--snapshot", "2"]].concat());
+    let (begun, _) = mallory.until(Kind::Begin).await;
+    let mut boards = BTreeMap::new();
+    for name in ["hospital", "server", "alice", "bob", "charlie", "mallory"] {
+        boards.insert(name, Board::new(study.link(name).await));
+    }
+    let mut replays: BTreeMap<String, Vec<(Address, Bytes)>> = BTreeMap::new();
+    for message in &capture.seen {
+        let own = support::address_of(message).unwrap();
+        assert_ne!(own.session, begun.session);
+        let moved = Address { session: begun.session, ..own.clone() };
+        replays.entry(own.from.to_string()).or_default().extend([own, moved].map(|at| (at, message.payload.clone())));
+    }
+    let mut stored = 0;
+    for (from, replays) in replays {
+        let written = write_all(&boards[from.as_str()], replays).await;
+        stored += written.iter().filter(|outcome| **outcome == Published::New).count();
+    }
+    assert_eq!(stored, 2 * capture.seen.len() - 1, "all of them but the Result, which stands there");
+
+    mallory.until(Kind::Result).await;
+    let second = asking.ended();
+    second.opened("707", 4);
+    assert_ne!(second.session(), first.session());
+    for (who, what) in
+        [("server", "alice sent a share"), ("alice", "server sent a roster"), ("bob", "alice sent a share")]
+    {
+        study.parties[who].has_said(&format!("{what} that stands under a subject of another"), 1);
+    }
+    // And a second round, with nobody's help.
+    let asking = study.begin(&["--snapshot", "2"]);
+    mallory.until(Kind::Begin).await;
+    mallory.until(Kind::Result).await;
+    let third = asking.ended();
+    third.opened("707", 4);
+    assert_eq!(third.session(), second.session());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_was_seen_can_be_written_by_nobody_again() {
     let (study, mut mallory) = study_with_mallory().await;

@@ -3,10 +3,13 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nats::{Board, BoardError, CallError, Link, Operator, Published};
+use async_nats::HeaderMap;
+use futures::StreamExt as _;
+use nats::{Board, BoardError, CallError, Link, Operator, Published, subject};
 use protocol::Kind;
 use support::{Home, PATIENCE, address, next};
 use tokio::net::TcpListener;
@@ -274,4 +277,54 @@ async fn a_chunk_addressed_to_a_patient_reaches_nobody() {
     alice.publish(&address(1, "alice", "bob", Kind::Chunk, 1), "chunk".into()).await.unwrap();
     alice.publish(&address(1, "alice", "bob", Kind::Share, 2), "share".into()).await.unwrap();
     assert_eq!(next(&mut inbox).await.payload, "share");
+}
+
+/// nats-server drops a message whose id came a moment before, on whatever subject: bob may write as himself, so he could take
+/// the id of alice's next message. No message of Ward's has one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_id_that_somebody_squats_on_costs_nobody_a_message() {
+    let home = Home::new();
+    let broker = home.start(None).await;
+    home.operator(&broker).await;
+    let alice = home.board(&broker, "alice").await;
+    let server = home.board(&broker, "server").await;
+    let (monitor, _) = home.raw(&broker, "monitor").await;
+    let mut seen = monitor.subscribe(subject::EVERYTHING).await.unwrap();
+    monitor.flush().await.unwrap();
+    let (bob, _) = home.raw(&broker, "bob").await;
+    let numbers = AtomicU8::new(0);
+    // Whether the broker says that it had this id before.
+    let squat = async |id: &str, kind: Kind| {
+        let number = numbers.fetch_add(1, Ordering::Relaxed);
+        let own = subject::subject(&address(1, "bob", "server", kind, number));
+        let headers = HeaderMap::from_iter([("Nats-Msg-Id".parse().unwrap(), id.parse().unwrap())]);
+        let answer = bob.request_with_headers(own, headers, "junk".into()).await.unwrap();
+        serde_json::from_slice::<serde_json::Value>(&answer.payload).unwrap()["duplicate"] == true
+    };
+    // The hole is there: it closes within a tenth of a second, so that it may take a busy machine some tries.
+    let hole = async {
+        for id in 0..60 {
+            let id = format!("control-{id}");
+            squat(&id, Kind::Share).await;
+            if squat(&id, Kind::Share).await {
+                return;
+            }
+        }
+        panic!("no second message was dropped");
+    };
+    tokio::time::timeout(PATIENCE, hole).await.unwrap();
+
+    for (number, kind) in [Kind::Share, Kind::Chunk].into_iter().cycle().take(8).enumerate() {
+        let at = address(2, "alice", "server", kind, number as u8);
+        let subject = subject::subject(&at);
+        for id in [at.name.to_string(), at.name.to_string().to_uppercase(), subject, format!("{}.{}", at.from, at.name)]
+        {
+            squat(&id, kind).await;
+        }
+        assert_eq!(alice.publish(&at, "hers".into()).await.unwrap(), Published::New);
+        assert_eq!(server.read(&at).await.unwrap().unwrap(), "hers");
+        let hers = async { seen.by_ref().filter(|message| std::future::ready(message.payload == "hers")).next().await };
+        let headers = tokio::time::timeout(PATIENCE, hers).await.unwrap().unwrap().headers.unwrap();
+        assert!(headers.get("Nats-Msg-Id").is_none() && headers.get("Ward-Kind").is_some(), "{headers:?}");
+    }
 }

@@ -58,3 +58,22 @@ pub(crate) fn leftovers(store: &Records, is_live: impl Fn(SessionId) -> bool) ->
     }
     (over, keys)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Digest;
+
+    /// The subjects of two sessions may say the same, by a search for 2^64 digests; their records stay apart.
+    #[test]
+    fn sessions_of_one_tag_have_records_of_their_own() {
+        let [one, other] = [1, 2].map(|last| Digest(std::array::from_fn(|at| if at < 31 { 7 } else { last })));
+        assert_eq!(crate::id::SessionTag::from(one), other.into());
+        assert_ne!(session_key(one, "round"), session_key(other, "round"));
+        assert_ne!(over_key(one), over_key(other));
+        let store = [session_key(one, "round"), session_key(other, "round"), over_key(other)];
+        let store: Records = store.map(|key| (key, vec![1].into())).into();
+        let (over, keys) = leftovers(&store, |session| session == one);
+        assert_eq!((over, keys), ([other].into(), vec![session_key(other, "round")]));
+    }
+}

@@ -330,6 +330,23 @@ mod tests {
     }
 
     #[test]
+    fn a_name_depends_on_its_senders_secret_and_on_all_that_is_written() {
+        let (one, two) = (Digest([1; 32]), Digest([2; 32]));
+        let to = |text: &str| -> To { text.parse().unwrap() };
+        let name = message_name(&[7; 32], one, two, &to("bob"));
+        assert_eq!(name, message_name(&[7; 32], one, two, &to("bob")), "a resumed party repeats it");
+        for (what, other) in [
+            ("secret", message_name(&[8; 32], one, two, &to("bob"))),
+            ("content", message_name(&[7; 32], two, two, &to("bob"))),
+            ("attachment", message_name(&[7; 32], one, one, &to("bob"))),
+            ("receiver", message_name(&[7; 32], one, two, &to("charlie"))),
+            ("receiver", message_name(&[7; 32], one, two, &To::All)),
+        ] {
+            assert_ne!(name, other, "another {what}, the same name");
+        }
+    }
+
+    #[test]
     fn a_frozen_encoding_does_not_change() {
         let m = encode(&envelope());
         assert_eq!(

@@ -6,9 +6,12 @@
 
 mod support;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use protocol::memory::Delivery;
+use protocol::message::Open;
 use protocol::*;
 use support::*;
 
@@ -86,6 +89,45 @@ fn losses_and_late_messages_give_the_right_sum_or_an_abort() {
         opened > 20 && rounds - opened > 20,
         "{opened} of {rounds} opened: both must happen for this to test anything"
     );
+}
+
+/// A Share that comes once the cohort is fixed is in no sum, and nothing that it came with is opened: members answer Opens of
+/// the cohort that they confirmed, and of no larger one.
+#[test]
+fn a_share_that_comes_after_the_cohort_is_fixed_is_in_no_sum() {
+    let mut study = Build::new(8, 4, 1).start();
+    let late = Rc::new(RefCell::new(Vec::new()));
+    let held = late.clone();
+    study.net.tamper(move |delivery| {
+        if delivery.address.kind != Kind::Share || delivery.address.from != p(6) {
+            return vec![delivery];
+        }
+        held.borrow_mut().push(delivery);
+        vec![]
+    });
+    study.put(|_| {});
+    study.until(|net| net.count(Kind::Open) > 0);
+    study.net.tamper(|delivery| vec![delivery]);
+    assert_eq!(late.borrow().len(), 5, "to four members and the server");
+    late.take().into_iter().for_each(|delivery| study.net.inject(delivery));
+    // Hospital and server put their heads together: the larger cohort now, with the Confirms that there are.
+    let larger = study.forge_cohort(1, study.begin().digest, 0..8);
+    let confirms: Vec<Signed> = study.frames(Kind::Confirm).iter().map(|(_, confirm)| confirm.signed()).collect();
+    assert!(confirms.len() >= 3);
+    let open = Open { confirms, senders: (0..4).map(|seat| (seat, vec![u16::from(seat == 0)])).collect() };
+    let open = study.sign(&name("hospital"), Kind::Open, To::All, larger.digest(), &open);
+    let members: Vec<Name> = (0..4).map(p).collect();
+    study.deliver_all(&larger, &members);
+    study.deliver_all(&open, &members);
+    study.net.run();
+    let without = study.sum([0, 1, 2, 3, 4, 5, 7]);
+    assert_eq!(study.end(), without);
+    let sums = study.frames(Kind::MaskSum);
+    assert!(!sums.is_empty() && sums.iter().all(|(_, sum)| sum.envelope.after != open.digest()));
+    let why = "an Open of a cohort that this member did not confirm";
+    assert!(members.iter().all(|member| study.dropped(member).contains(&(Kind::Open, why))));
+    assert_eq!(study.accused(), [name("server")], "of two Cohorts");
+    assert_eq!(study.ask(), without, "the same people, though all are here");
 }
 
 /// A patient that is no member costs nothing but its own value, before it shares ..

@@ -7,6 +7,8 @@
 
 mod support;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use protocol::memory::Delivery;
 use protocol::*;
 use support::*;
@@ -118,4 +120,59 @@ fn a_place_or_key_of_another_patient_is_refused() {
     assert_eq!(study.faults().len(), places + keys);
     assert!(study.faults().iter().all(|(_, fault)| fault.wrong == Wrong::Readdressed));
     assert_eq!(study.ask(), study.sum(0..5));
+}
+
+/// Promise 3: nobody takes a name on the board before its time. It is derived from what its sender alone has: no 32 bytes of
+/// any message, or of anybody else's store, give one of a patient's, not even to who knows what the message will say.
+#[test]
+fn a_name_is_foretold_by_nobody_but_its_sender() {
+    let mut study = Build { payloads: true, ..Build::new(5, 4, 1) }.wide(200_000).parties();
+    study.announce();
+    study.put(|_| {});
+    study.until(|net| net.count(Kind::Confirm) == 4);
+    // One message of each kind that a patient writes who is a member.
+    let of_patient = study.net.board().iter().filter(|(address, _)| address.from == p(0));
+    let seen: BTreeMap<Kind, _> = of_patient.map(|seen| (seen.0.kind, seen)).collect();
+    let written = [Kind::Join, Kind::Key, Kind::Share, Kind::Chunk, Kind::Held, Kind::Confirm];
+    assert_eq!(seen.keys().copied().collect::<BTreeSet<_>>(), written.into());
+    let foretold = |keys: &BTreeSet<[u8; 32]>| {
+        let hit = |kind: &Kind| {
+            let (address, payload) = seen[kind];
+            let name = namer(address, payload);
+            keys.iter().any(|key| name(key) == address.name) || name(&[]) == address.name
+        };
+        written.into_iter().filter(hit).collect::<Vec<_>>()
+    };
+    let windows = |bytes: &[u8]| -> Vec<[u8; 32]> { bytes.windows(32).map(|key| key.try_into().unwrap()).collect() };
+    let stored =
+        |who: &Name| study.net.store(who).unwrap().values().flat_map(|value| windows(value)).collect::<Vec<_>>();
+
+    let mut own: BTreeSet<[u8; 32]> = stored(&p(0)).into_iter().collect();
+    let begin = study.begin().digest;
+    own.extend(own.clone().iter().map(|root| digest("ward/1 member root", &[root, &begin.0]).0));
+    assert_eq!(foretold(&own), written, "its own secrets give all of its names");
+
+    let frames = study.net.board().iter().filter(|(address, _)| address.kind != Kind::Chunk).map(|(_, frame)| frame);
+    let mut known: BTreeSet<[u8; 32]> = frames.clone().flat_map(|payload| windows(payload)).collect();
+    known.extend(frames.map(|payload| Frame::decode(payload).unwrap().digest.0));
+    (1..5).map(p).chain([name("server"), name("hospital")]).for_each(|other| known.extend(stored(&other)));
+    known.insert([0; 32]);
+    assert!(known.contains(&study.session.0) && known.len() > 50_000, "{}", known.len());
+    assert_eq!(foretold(&known), []);
+}
+
+/// The name that a message would have, by its sender's secret (PROTOCOL.md, *The board*).
+fn namer(address: &Address, payload: &bytes::Bytes) -> impl Fn(&[u8]) -> MessageName {
+    let (content, attachment) = match address.kind {
+        Kind::Chunk => (chunk_digest(payload), Digest::default()),
+        _ => {
+            let frame = Frame::decode(payload).unwrap();
+            (frame.digest, attachment_digest(&frame.attachment))
+        }
+    };
+    let to = address.to.to_string();
+    move |secret| {
+        let name = digest("ward/1 name", &[secret, &content.0, &attachment.0, to.as_bytes()]);
+        MessageName(name.0[..16].try_into().unwrap())
+    }
 }

@@ -5,7 +5,7 @@
 mod support;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use proptest::prelude::*;
@@ -117,6 +117,28 @@ fn the_same_snapshot_asked_again_is_the_same_sum_over_the_same_people() {
     study.net.revive(&p(4));
     assert_eq!(study.ask(), expected);
     assert_eq!(study.faults(), []);
+}
+
+/// PROTOCOL.md, *The board*: what goes to several is one m. With a digest for each receiver, `q` Confirms would never name the
+/// same Cohort, and a Share would stand under another digest with each member.
+#[test]
+fn what_goes_to_several_is_one_message() {
+    let mut study = Build { servers: 2, ..Build::new(7, 4, 1) }.start();
+    assert_eq!(study.ask(), study.sum(0..7));
+    // To members, the other server and the hospital; to members and servers.
+    for (kind, senders, receivers) in [(Kind::Cohort, 1, 4 + 1 + 1), (Kind::Share, 7, 4 + 2)] {
+        let mut written: BTreeMap<Name, Vec<(To, Digest)>> = BTreeMap::new();
+        for (address, frame) in study.frames(kind) {
+            assert_eq!(frame.envelope.to, To::All, "{kind}");
+            written.entry(address.from).or_default().push((address.to, frame.digest));
+        }
+        assert_eq!(written.len(), senders, "{kind}");
+        for (sender, written) in written {
+            let apart: BTreeSet<_> = written.iter().map(|(to, _)| to.to_string()).collect();
+            assert_eq!((written.len(), apart.len()), (receivers, receivers), "{kind} of {sender}");
+            assert!(written.iter().all(|(_, digest)| *digest == written[0].1), "{kind} of {sender}");
+        }
+    }
 }
 
 /// The story that must work. 600, again 600; dave enrols and `--new` is refused with words that say whose

@@ -30,16 +30,18 @@ impl Played {
         let credentials = study.home.credentials(name);
         let board = Board::new(study.link(name).await);
         let inbox = board.follow().await.unwrap();
-        let schema = Schema {
-            columns: vec![Column::scalar("value")],
-            scaled_bound: 1_000_000_000_000_000,
-            scale: Scale::default(),
-        };
+        let patient = Patient::new(credentials.me(), Policy::open("ward", 3), schema());
+        let mut played = Self { board, credentials, inbox, patient, waiting: None, events: Vec::new() };
+        played.offer("1", value);
+        played
+    }
+
+    /// It holds `value`, in whole units, under `snapshot` too.
+    pub fn offer(&mut self, snapshot: &str, value: i64) {
+        let schema = schema();
         let scaled = value * i64::try_from(schema.scale.get()).unwrap();
         let record = Record::new(BTreeMap::from([("value".to_string(), vec![scaled])]), &schema).unwrap();
-        let mut patient = Patient::new(credentials.me(), Policy::open("ward", 3), schema);
-        drop(patient.offer("1".parse().unwrap(), record, &moment()).unwrap());
-        Self { board, credentials, inbox, patient, waiting: None, events: Vec::new() }
+        drop(self.patient.offer(snapshot.parse().unwrap(), record, &moment()).unwrap());
     }
 
     /// Takes part until a message of this kind arrives from the hospital or the server, as its subject says: it is
@@ -73,6 +75,11 @@ impl Played {
             inputs.extend(jobs.into_iter().map(|(id, job)| Input::Done(id, job.run())));
         }
     }
+}
+
+fn schema() -> Schema {
+    let columns = vec![Column::scalar("value")];
+    Schema { columns, scaled_bound: 1_000_000_000_000_000, scale: Scale::default() }
 }
 
 fn moment() -> Moment {

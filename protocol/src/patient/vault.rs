@@ -224,6 +224,8 @@ mod tests {
     #[test]
     fn a_snapshot_belongs_to_one_session_and_one_roster_of_it() {
         let (session, roster, other) = (Digest([1; 32]), Digest([2; 32]), Digest([3; 32]));
+        // As far as a subject says it, this is that session.
+        let twin = Digest(std::array::from_fn(|at| if at < 16 { 1 } else { 3 }));
         let columns = vec![Column::scalar("value")];
         let schema = Schema { columns, scaled_bound: 1_000, scale: Scale::new(1).unwrap() };
         let record = Record::new([("value".to_string(), vec![7])].into(), &schema).unwrap();
@@ -237,7 +239,7 @@ mod tests {
 
         assert!(vault.is_bound(&label, session, roster));
         assert_eq!(vault.belongs_elsewhere(&label, session, roster), None);
-        for (another, roster) in [(other, roster), (session, other)] {
+        for (another, roster) in [(other, roster), (twin, roster), (session, other)] {
             assert!(!vault.is_bound(&label, another, roster));
             assert_eq!(vault.belongs_elsewhere(&label, another, roster), Some(session));
         }
