@@ -7,6 +7,7 @@ pub mod bad;
 pub mod frame;
 pub mod handle;
 pub mod part;
+pub mod reads;
 pub mod restore;
 pub mod text;
 
