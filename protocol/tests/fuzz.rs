@@ -8,7 +8,7 @@ mod targets;
 use std::path::Path;
 
 use support::corpus;
-use targets::{FRAME, HANDLE, PART, RESTORE, TEXT, Target, bad};
+use targets::{CARETAKER, FRAME, HANDLE, PART, RESTORE, SEALED, TEXT, Target, bad, caretaker, sealed};
 
 fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -52,6 +52,16 @@ fn no_message_in_the_middle_of_a_round_panics_a_machine_or_opens_another_cohort(
 #[test]
 fn no_damaged_store_panics_a_machine() {
     pelt(RESTORE, 4, |_| true);
+}
+
+#[test]
+fn bad_texts_under_a_seal_are_refused() {
+    pelt(SEALED, 4, sealed::may);
+}
+
+#[test]
+fn nothing_but_the_word_of_its_hospital_takes_a_session_off_the_board() {
+    pelt(CARETAKER, 1, caretaker::may);
 }
 
 #[test]
