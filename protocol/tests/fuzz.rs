@@ -70,6 +70,6 @@ fn there_are_400_bad_inputs() {
         let targets = std::fs::read_dir(workspace().join(folder).join("tests/corpus")).into_iter().flatten();
         targets.map(|target| std::fs::read_dir(target.unwrap().path()).unwrap().count()).sum::<usize>()
     };
-    let counts = ["protocol", "certs", "agents"].map(count);
+    let counts = ["protocol", "certs", "nats", "agents"].map(count);
     assert!(counts.iter().sum::<usize>() >= 400, "{counts:?}");
 }
