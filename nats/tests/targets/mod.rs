@@ -42,6 +42,8 @@ fn subjects() -> Vec<(&'static str, String)> {
         ("that-is-raw-and-no-chunk", format!("{good}.raw")),
         ("nothing", String::new()),
         ("of-dots-alone", ".".repeat(6)),
+        ("of-4000-dots", ".".repeat(4000)),
+        ("of-seven-parts-and-4000-dots", format!("{good}{}", ".".repeat(4000))),
         ("of-six-parts", good.rsplit_once('.').map(|(most, _)| most.to_owned()).unwrap_or_default()),
         ("of-eight-parts", format!("{good}.x")),
         ("with-an-empty-part", with("alice", "")),
