@@ -272,3 +272,48 @@ fn offers() -> Corpus {
 fn bad_offers_are_refused() {
     pelt("offer", offers(), offer);
 }
+
+/// One cell of 10 MB, wherever it stands: to read the table takes a few times its size in memory, and a second or two; what is
+/// wrong with it is said in few words.
+#[test]
+fn a_cell_of_ten_megabytes_takes_little_and_is_not_repeated() {
+    const SIZE: usize = 10 << 20;
+    const TIMES: u64 = 10;
+    let cell = |of: &str| of.repeat(SIZE / of.len());
+    let (letters, digits) = (cell("x"), cell("9"));
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("table.csv");
+    for (text, wrong) in [
+        (format!("age,x\n1,{letters}\n"), None),
+        (format!("age,{letters}\n1,2\n"), None),
+        (format!("age,x\n1,\"{}\"\n", cell("a,\nb")), None),
+        (format!("age,x\n{letters},2\n"), Some("line 2: column `age`: the value is no decimal number")),
+        (format!("age,x\n{digits},2\n"), Some("line 2: column `age`: the value is too large")),
+        (format!("age,x\n0.{digits},2\n"), Some("line 2: column `age`: the value has more than nine decimals")),
+        (format!("age,x\n1e{digits},2\n"), Some("line 2: column `age`: the value is too large")),
+        (format!("age,x\n\"{}\",2\n", cell("0,")), Some("line 2: column `age`: the value has a comma")),
+        (format!("age,x\n1,2\n{letters}\n"), Some("line 3: the row has 1 cells and the header has 2")),
+        (format!("age,x\n\"{letters}\n1,2\n"), Some("line 2: the row has 1 cells and the header has 2")),
+        (format!("age,x\n{letters}\0,2\n"), Some("line 2: a NUL byte")),
+        (format!("{letters},x\n1,2\n"), Some("line 1: there is no column `age`: the table has xx")),
+        (format!("{letters},{letters}\n1,2\n"), Some("line 1: the header has column `xx")),
+    ] {
+        std::fs::write(&path, &text).unwrap();
+        let since = std::time::Instant::now();
+        let mut read = None;
+        let took = allocation_counter::measure(|| {
+            read = Some(read_table_exactly(&path, &["age".to_owned()], None, None, 1_000_000_000));
+        });
+        let begins = text.get(..20).unwrap_or_default();
+        assert!(since.elapsed().as_secs() < 60, "{begins}: {:?}", since.elapsed());
+        assert!(took.bytes_max < TIMES * text.len() as u64, "{begins}: {} bytes took {}", text.len(), took.bytes_max);
+        match (read.unwrap(), wrong) {
+            (Ok((table, _)), None) => assert_eq!(table.rows.len(), 1, "{begins}"),
+            (Err(error), Some(wrong)) => {
+                let error = error.to_string();
+                assert!(error.contains(wrong) && error.len() < 4096, "{begins}: {error:.300}");
+            }
+            (read, _) => panic!("{begins}: {:.300}", format!("{:?}", read.map(|_| ()))),
+        }
+    }
+}
