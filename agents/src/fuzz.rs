@@ -1,11 +1,15 @@
-//! Bad tables and profiles: committed corpora, each file called after what is wrong with it, and mutations of them.
+//! Bad tables, profiles and offers: committed corpora, each file called after what is wrong with it, and mutations of them;
+//! `just fuzz table` goes on with these. A table is CSV: Ward reads no npy, Parquet or safetensors, so these have no corpus.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use certs::Study;
-use protocol::Scale;
+use protocol::memory::Network;
+use protocol::{Column, Policy, Role, Scale, Schema};
 
+use crate::offers::{self, Offer};
 use crate::profile::{PROFILE_FILE, Profile};
 use crate::table::read_table_exactly;
 
@@ -195,4 +199,121 @@ fn profiles() -> Corpus {
 #[test]
 fn bad_profiles_are_refused() {
     pelt("profile", profiles(), profile);
+}
+
+/// Under which schema an offer of the corpus is one.
+fn schema() -> Schema {
+    Schema { columns: vec![Column::scalar("age")], scaled_bound: 1_000_000_000, scale: Scale::default() }
+}
+
+/// Reads what lies in a patient's folder, and hands it to the patient; an offer that was read is the same when it is written.
+fn offer(home: &Path, bytes: &[u8]) -> bool {
+    let folder = home.join("offers");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("1.offer"), bytes).unwrap();
+    let mut found = offers::waiting(home).unwrap();
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "an offer is looked at once");
+    let Some((file, offer)) = found.pop() else { return false };
+    assert_eq!(file, folder.join("1.answer"));
+    let written = rmp_serde::to_vec(&offer).unwrap();
+    let again: Offer = rmp_serde::from_slice(&written).unwrap();
+    assert_eq!(rmp_serde::to_vec(&again).unwrap(), written);
+    let mut study = Network::new(1);
+    let alice = crate::fixtures::name("alice");
+    study.add_patient(&alice, Role::Patient, Policy::open("ward", 2), schema());
+    study.offer(&alice, &offer.snapshot, offer.record).is_ok()
+}
+
+fn offers() -> Corpus {
+    let offer = |label: &str, scale: u64, columns: &[(&str, &[i64])]| {
+        let columns: BTreeMap<&str, &[i64]> = columns.iter().copied().collect();
+        rmp_serde::to_vec(&(label, (scale, columns))).unwrap()
+    };
+    let whole = offer("2026-11", 1_000_000, &[("age", &[40_000_000])]);
+    let labelled = |label: &str| offer(label, 1_000_000, &[("age", &[1])]);
+    // In the place of the column's one number, which is the last thing in it.
+    let behind = |bytes: &[u8]| [&whole[..whole.len() - 6], bytes].concat();
+    assert_eq!(whole, behind(&[0x91, 0xce, 0x02, 0x62, 0x5a, 0x00]));
+    let corpus: [(&str, Vec<u8>); 29] = [
+        ("good-offer", whole.clone()),
+        ("good-smallest-number", offer("1", 1_000_000, &[("age", &[-1_000_000_000])])),
+        ("nothing", vec![]),
+        ("junk", b"junk".to_vec()),
+        ("cut-in-half", whole[..whole.len() / 2].to_vec()),
+        ("cut-before-its-last-byte", whole[..whole.len() - 1].to_vec()),
+        ("an-array-of-4-gib", vec![0xdd, 0xff, 0xff, 0xff, 0xff]),
+        ("nested-300-deep", vec![0x91; 300]),
+        ("a-record-alone", whole[9..].to_vec()),
+        ("label-empty", labelled("")),
+        ("label-of-a-folder-above", labelled("../../labels")),
+        ("label-of-300-letters", labelled(&"a".repeat(300))),
+        ("label-of-two-lines", labelled("1\n2")),
+        ("scale-of-zero", offer("1", 0, &[("age", &[1])])),
+        ("scale-of-seven", offer("1", 7, &[("age", &[1])])),
+        ("scale-of-another-schema", offer("1", 1, &[("age", &[1])])),
+        ("no-columns", offer("1", 1_000_000, &[])),
+        ("another-column", offer("1", 1_000_000, &[("weight", &[1])])),
+        ("a-column-too-many", offer("1", 1_000_000, &[("age", &[1]), ("weight", &[1])])),
+        ("column-without-numbers", offer("1", 1_000_000, &[("age", &[])])),
+        ("column-of-two-numbers", offer("1", 1_000_000, &[("age", &[1, 2])])),
+        ("beyond-the-bound", offer("1", 1_000_000, &[("age", &[1_000_000_001])])),
+        ("beyond-the-bound-below", offer("1", 1_000_000, &[("age", &[i64::MIN])])),
+        ("numbers-of-4-gib", behind(&[0xdd, 0xff, 0xff, 0xff, 0xff, 0x01])),
+        ("number-beyond-63-bits", behind(&[0x91, 0xcf, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])),
+        ("number-that-is-none", behind(&[0x91, 0xca, 0x7f, 0xc0, 0, 0])),
+        ("number-of-text", behind(&[0x91, 0xa2, b'4', b'0'])),
+        ("number-of-nil", behind(&[0x91, 0xc0])),
+        ("good-numbers-as-bytes", behind(&[0xc4, 0x01, 0x28])),
+    ];
+    corpus.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect()
+}
+
+#[test]
+fn bad_offers_are_refused() {
+    pelt("offer", offers(), offer);
+}
+
+/// One cell of 10 MB, wherever it stands: to read the table takes a few times its size in memory, and a second or two; what is
+/// wrong with it is said in few words.
+#[test]
+fn a_cell_of_ten_megabytes_takes_little_and_is_not_repeated() {
+    const SIZE: usize = 10 << 20;
+    const TIMES: u64 = 10;
+    let cell = |of: &str| of.repeat(SIZE / of.len());
+    let (letters, digits) = (cell("x"), cell("9"));
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("table.csv");
+    for (text, wrong) in [
+        (format!("age,x\n1,{letters}\n"), None),
+        (format!("age,{letters}\n1,2\n"), None),
+        (format!("age,x\n1,\"{}\"\n", cell("a,\nb")), None),
+        (format!("age,x\n{letters},2\n"), Some("line 2: column `age`: the value is no decimal number")),
+        (format!("age,x\n{digits},2\n"), Some("line 2: column `age`: the value is too large")),
+        (format!("age,x\n0.{digits},2\n"), Some("line 2: column `age`: the value has more than nine decimals")),
+        (format!("age,x\n1e{digits},2\n"), Some("line 2: column `age`: the value is too large")),
+        (format!("age,x\n\"{}\",2\n", cell("0,")), Some("line 2: column `age`: the value has a comma")),
+        (format!("age,x\n1,2\n{letters}\n"), Some("line 3: the row has 1 cells and the header has 2")),
+        (format!("age,x\n\"{letters}\n1,2\n"), Some("line 2: the row has 1 cells and the header has 2")),
+        (format!("age,x\n{letters}\0,2\n"), Some("line 2: a NUL byte")),
+        (format!("{letters},x\n1,2\n"), Some("line 1: there is no column `age`: the table has xx")),
+        (format!("{letters},{letters}\n1,2\n"), Some("line 1: the header has column `xx")),
+    ] {
+        std::fs::write(&path, &text).unwrap();
+        let since = std::time::Instant::now();
+        let mut read = None;
+        let took = allocation_counter::measure(|| {
+            read = Some(read_table_exactly(&path, &["age".to_owned()], None, None, 1_000_000_000));
+        });
+        let begins = text.get(..20).unwrap_or_default();
+        assert!(since.elapsed().as_secs() < 60, "{begins}: {:?}", since.elapsed());
+        assert!(took.bytes_max < TIMES * text.len() as u64, "{begins}: {} bytes took {}", text.len(), took.bytes_max);
+        match (read.unwrap(), wrong) {
+            (Ok((table, _)), None) => assert_eq!(table.rows.len(), 1, "{begins}"),
+            (Err(error), Some(wrong)) => {
+                let error = error.to_string();
+                assert!(error.contains(wrong) && error.len() < 4096, "{begins}: {error:.300}");
+            }
+            (read, _) => panic!("{begins}: {:.300}", format!("{:?}", read.map(|_| ()))),
+        }
+    }
 }

@@ -11,6 +11,9 @@ use zeroize::Zeroizing;
 
 use crate::input::{CellError, cell};
 
+/// So many letters of a header stand in an error at most.
+const SHOWN: usize = 2000;
+
 /// A table that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("`{}`{}: {wrong}", .file.display(), at(*.line))]
@@ -217,7 +220,7 @@ impl Header {
         let mut seen = BTreeSet::new();
         // Columns without a name, such as a row number, can be there and cannot be asked for.
         match names.iter().find(|name| !name.is_empty() && !seen.insert(name.as_str())) {
-            Some(twice) => Err((Some(1), Broken::DuplicateHeader(twice.clone()))),
+            Some(twice) => Err((Some(1), Broken::DuplicateHeader(shown(twice)))),
             None => Ok(Self(names)),
         }
     }
@@ -249,7 +252,15 @@ impl Header {
     }
 
     fn list(&self) -> String {
-        self.0.iter().filter(|name| !name.is_empty()).map(String::as_str).collect::<Vec<_>>().join(", ")
+        shown(&self.0.iter().filter(|name| !name.is_empty()).map(String::as_str).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// What an error says of a header: of megabytes only the beginning.
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}..", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

@@ -60,7 +60,8 @@ fn spelled(
 /// The address that `subject` spells. Only the spelling of [`subject`] itself is accepted, so one address has one subject.
 pub fn parse(subject: &str) -> Result<Address, SubjectError> {
     let wrong = |rule| SubjectError { subject: subject.chars().take(200).collect(), rule };
-    let tokens: Vec<&str> = subject.split('.').collect();
+    // There are eight parts at most: the rest of a longer subject is one, however many it has.
+    let tokens: Vec<&str> = subject.splitn(9, '.').collect();
     let (["ward", session, round, from, to, kind, name] | ["ward", session, round, from, to, kind, name, RAW]) =
         tokens[..]
     else {

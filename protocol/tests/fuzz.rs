@@ -8,7 +8,7 @@ mod targets;
 use std::path::Path;
 
 use support::corpus;
-use targets::{FRAME, HANDLE, PART, RESTORE, TEXT, Target, bad};
+use targets::{CARETAKER, FRAME, HANDLE, PART, RESTORE, SEALED, TEXT, Target, bad, caretaker, sealed};
 
 fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -55,11 +55,21 @@ fn no_damaged_store_panics_a_machine() {
 }
 
 #[test]
+fn bad_texts_under_a_seal_are_refused() {
+    pelt(SEALED, 4, sealed::may);
+}
+
+#[test]
+fn nothing_but_the_word_of_its_hospital_takes_a_session_off_the_board() {
+    pelt(CARETAKER, 1, caretaker::may);
+}
+
+#[test]
 fn there_are_400_bad_inputs() {
     let count = |folder: &str| {
         let targets = std::fs::read_dir(workspace().join(folder).join("tests/corpus")).into_iter().flatten();
         targets.map(|target| std::fs::read_dir(target.unwrap().path()).unwrap().count()).sum::<usize>()
     };
-    let counts = ["protocol", "certs", "agents"].map(count);
+    let counts = ["protocol", "certs", "nats", "agents"].map(count);
     assert!(counts.iter().sum::<usize>() >= 400, "{counts:?}");
 }

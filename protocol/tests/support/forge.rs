@@ -137,7 +137,7 @@ impl Study {
         };
         let held = |seat: u8| sharing.held_by(seat).into_iter().map(|block| seeds[block]).collect();
         let boxes = (0..sharing.committee()).map(held).collect();
-        let mut forged = Forged { who, core, pieces, boxes, sealed: None };
+        let mut forged = Forged { who, core, pieces, boxes, text: None, sealed: None };
         change(&mut forged);
         forged
     }
@@ -153,7 +153,11 @@ impl Study {
         for (seat, texts) in forged.boxes.iter().enumerate() {
             let sender = p(forged.who);
             let context = BoxContext { begin, core, sender: &sender, receiver: &committee[seat] };
-            sealed.push(seal_box(&chains[seat], [7; 32], &context, &texts.concat()).unwrap());
+            let text = match &forged.text {
+                Some((other, text)) if *other == seat => text.clone(),
+                _ => texts.concat(),
+            };
+            sealed.push(seal_box(&chains[seat], [7; 32], &context, &text).unwrap());
         }
         let sealed = forged.sealed.clone().unwrap_or(sealed);
         share.boxes = sealed.iter().map(|one| attachment_digest(one)).collect();
@@ -175,6 +179,8 @@ pub struct Forged {
     pub core: ShareCore,
     pub pieces: Vec<Vec<u8>>,
     pub boxes: Vec<Vec<[u8; 32]>>,
+    /// What is sealed for one seat in place of its seeds.
+    pub text: Option<(usize, Vec<u8>)>,
     /// Boxes to send in place of those that would be sealed.
     pub sealed: Option<Vec<Vec<u8>>>,
 }

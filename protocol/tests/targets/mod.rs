@@ -4,10 +4,13 @@
 #![allow(dead_code)]
 
 pub mod bad;
+pub mod caretaker;
 pub mod frame;
 pub mod handle;
 pub mod part;
+pub mod reads;
 pub mod restore;
+pub mod sealed;
 pub mod text;
 
 pub use crate::support::corpus::Corpus;
@@ -24,3 +27,5 @@ pub const PART: Target = Target { name: "part", run: part::run, corpus: part::co
 pub const HANDLE: Target = Target { name: "handle", run: handle::run, corpus: handle::corpus };
 pub const RESTORE: Target = Target { name: "restore", run: restore::run, corpus: restore::corpus };
 pub const TEXT: Target = Target { name: "text", run: text::run, corpus: text::corpus };
+pub const SEALED: Target = Target { name: "sealed", run: sealed::run, corpus: sealed::corpus };
+pub const CARETAKER: Target = Target { name: "caretaker", run: caretaker::run, corpus: caretaker::corpus };
