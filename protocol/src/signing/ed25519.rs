@@ -29,7 +29,7 @@ mod tests {
         Signature::from_slice(&hex::decode(hex).unwrap()).unwrap()
     }
 
-    // The flaws are those of Chalkias, Garillot and Nikolaenko, "Taming the many EdDSAs" (2020), table 5. The signatures of
+    // The flaws are some of those in Chalkias, Garillot and Nikolaenko, "Taming the many EdDSAs" (2020). The signatures of
     // `text` by the key of 32 bytes 7 are from a separate Python implementation of RFC 8032, which knows the secret scalar.
 
     #[test]
