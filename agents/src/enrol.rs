@@ -203,8 +203,9 @@ impl Home {
     }
 }
 
-/// Who has which role, and how many are marked.
+/// Who has which role, and how many are marked; and which names nobody gets any more.
 struct Roles {
+    register: Option<Register>,
     issued: BTreeMap<Name, Role>,
     marked: usize,
 }
@@ -213,11 +214,14 @@ impl Roles {
     fn of(home: &Home) -> Result<Self, HomeError> {
         let issued: BTreeMap<Name, Role> = home.parties()?.into_iter().collect();
         let marked = issued.values().filter(|role| **role == Role::Member).count();
-        Ok(Self { issued, marked })
+        Ok(Self { register: home.register(), issued, marked })
     }
 
     /// The role that `name` has, or that it gets now.
     fn settle(&mut self, name: &Name, wish: Option<Role>) -> Result<Role, EnrolError> {
+        if let Some(register) = &self.register {
+            register.check_not_revoked(name)?;
+        }
         if let Some(&has) = self.issued.get(name) {
             let fits = wish.map_or(has.is_patient(), |wanted| wanted == has);
             let taken = || EnrolError::Taken { name: name.clone(), has, wanted: wish.unwrap_or(Role::Patient) };
