@@ -40,7 +40,7 @@ pub(crate) enum CertsCommand {
     /// Run it in the home of the CA, say because a key was stolen or somebody left the study. A broker of that home that
     /// runs closes the party's connections at once, disturbs nobody else, and refuses it from then on, as does each broker
     /// that is started there later. The name is never issued again: under another one, with a new key, its holder may be
-    /// enrolled anew.
+    /// enrolled anew, and must not give again what it shared before.
     ///
     /// What the party wrote before stands, and a round that is under way takes it as one that dropped. A session that it
     /// joined may miss it for good: the hospital opens another (`ward hospital sum --new`).
