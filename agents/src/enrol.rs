@@ -348,6 +348,21 @@ mod tests {
     }
 
     #[test]
+    fn a_revoked_patient_is_none_any_more_and_leaves_its_mark_to_another() {
+        let (_dir, home) = new_home();
+        enrol_many(&home, (1..=MOST_MARKED).map(|at| name(&format!("p{at:03}")))).unwrap();
+        home.authority().unwrap().revoke(&name("p001")).unwrap();
+        let revoked = |refused: EnrolError| assert!(matches!(refused, EnrolError::Register(_)), "{refused}");
+        revoked(enrol(&home, &name("p001"), None).unwrap_err());
+        revoked(enrol_many(&home, [name("dave"), name("p001")]).unwrap_err());
+        assert!(!home.party_dir(&name("dave")).exists(), "nothing is written before all are looked at");
+        assert!(matches!(home.credentials(&name("p001")), Err(HomeError::Register(_))));
+        assert_eq!(home.patients().unwrap().len(), MOST_MARKED - 1);
+        assert_eq!(enrol(&home, &name("dave"), None).unwrap().role, Role::Member);
+        assert_eq!(enrol(&home, &name("erin"), None).unwrap().role, Role::Patient);
+    }
+
+    #[test]
     fn a_name_of_another_role_is_refused() {
         let (_dir, home) = new_home();
         let refused = enrol(&home, &name("server"), None).unwrap_err().to_string();
