@@ -74,7 +74,7 @@ pub enum Command {
     /// Ask, as the hospital.
     #[command(subcommand)]
     Hospital(HospitalCommand),
-    /// The study's certificates: the authority, requests, signing.
+    /// The study's certificates: the authority, requests, signing, revoking.
     #[command(subcommand)]
     Certs(CertsCommand),
     /// Simulate a session without a broker, at any size, and report what each role spends; or with --faults many small

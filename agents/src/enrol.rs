@@ -204,8 +204,9 @@ impl Home {
     }
 }
 
-/// Who has which role, and how many are marked.
+/// Who has which role, and how many are marked; and which names nobody gets any more.
 struct Roles {
+    register: Option<Register>,
     issued: BTreeMap<Name, Role>,
     marked: usize,
 }
@@ -214,11 +215,14 @@ impl Roles {
     fn of(home: &Home) -> Result<Self, HomeError> {
         let issued: BTreeMap<Name, Role> = home.parties()?.into_iter().collect();
         let marked = issued.values().filter(|role| **role == Role::Member).count();
-        Ok(Self { issued, marked })
+        Ok(Self { register: home.register(), issued, marked })
     }
 
     /// The role that `name` has, or that it gets now.
     fn settle(&mut self, name: &Name, wish: Option<Role>) -> Result<Role, EnrolError> {
+        if let Some(register) = &self.register {
+            register.check_not_revoked(name)?;
+        }
         if let Some(&has) = self.issued.get(name) {
             let fits = wish.map_or(has.is_patient(), |wanted| wanted == has);
             let taken = || EnrolError::Taken { name: name.clone(), has, wanted: wish.unwrap_or(Role::Patient) };
@@ -346,6 +350,21 @@ mod tests {
     }
 
     #[test]
+    fn a_revoked_patient_is_none_any_more_and_leaves_its_mark_to_another() {
+        let (_dir, home) = new_home();
+        enrol_many(&home, (1..=MOST_MARKED).map(|at| name(&format!("p{at:03}")))).unwrap();
+        home.authority().unwrap().revoke(&name("p001")).unwrap();
+        let revoked = |refused: EnrolError| assert!(matches!(refused, EnrolError::Register(_)), "{refused}");
+        revoked(enrol(&home, &name("p001"), None).unwrap_err());
+        revoked(enrol_many(&home, [name("dave"), name("p001")]).unwrap_err());
+        assert!(!home.party_dir(&name("dave")).exists(), "nothing is written before all are looked at");
+        assert!(matches!(home.credentials(&name("p001")), Err(HomeError::Register(_))));
+        assert_eq!(home.patients().unwrap().len(), MOST_MARKED - 1);
+        assert_eq!(enrol(&home, &name("dave"), None).unwrap().role, Role::Member);
+        assert_eq!(enrol(&home, &name("erin"), None).unwrap().role, Role::Patient);
+    }
+
+    #[test]
     fn a_name_of_another_role_is_refused() {
         let (_dir, home) = new_home();
         let refused = enrol(&home, &name("server"), None).unwrap_err().to_string();
@@ -376,7 +395,8 @@ mod tests {
         let (_dir, home) = new_home();
         let (dir, ca) = (home.party_dir(&name("dave")), home.ca_dir());
         make_dir(&dir).unwrap();
-        let folders = [ca.clone(), ca.join(certs::ISSUED), dir];
+        make_dir(&ca.join(certs::REVOKED)).unwrap();
+        let folders = [ca.clone(), ca.join(certs::ISSUED), ca.join(certs::REVOKED), dir];
         let drafts = folders.map(|folder| folder.join(format!("{}AbCdEf", certs::DRAFT)));
         drafts.iter().for_each(|draft| fs::write(draft, "").unwrap());
         let half = home.path().join(format!("{OF_CA}AbCdEf"));

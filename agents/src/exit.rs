@@ -32,11 +32,20 @@ pub(crate) use usage;
 pub fn code(error: &anyhow::Error) -> i32 {
     if error.chain().any(|cause| cause.is::<Aborted>() || cause.is::<Stopped>()) {
         3
-    } else if error.chain().any(is_bad_input) {
+    } else if is_cut_off(error) || error.chain().any(is_bad_input) {
         2
     } else {
         1
     }
+}
+
+/// Whether the broker lists the party no longer that the error is of: it refuses it as it would one that starts.
+pub fn is_cut_off(error: &anyhow::Error) -> bool {
+    let call = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref() {
+        Some(nats::BoardError::Call(call)) => matches!(call, nats::CallError::CutOff { .. }),
+        _ => matches!(cause.downcast_ref(), Some(nats::CallError::CutOff { .. })),
+    };
+    error.chain().any(call)
 }
 
 /// Whether the user can mend this by saying something else, or by setting something right.

@@ -1,7 +1,7 @@
 //! The layout of a home, the folder (by default `.ward`) in which a study, or one party of it, lives.
 //!
 //! ```text
-//! <home>/ca/                 ca.pem ca.key issued/
+//! <home>/ca/                 ca.pem ca.key issued/ revoked/
 //! <home>/parties/<name>/     ca.pem cert.pem key.pem patient.toml state.redb lock offers/; `table` for the row of one
 //! <home>/patients.redb       the state of all rows of a table
 //! <home>/labels              the snapshots that were used
@@ -12,6 +12,7 @@
 //!
 //! A party's own machine needs nothing but its folder with the three `.pem` files.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -19,16 +20,20 @@ use std::path::{Path, PathBuf};
 
 use certs::{
     AnchorError, AuthorityError, CA_FILE, CA_KEY_FILE, CERTIFICATE_FILE, Certificate, CertificateAuthority,
-    CertificateError, Credentials, CredentialsError, ISSUED, Register, RegisterError, Study, StudyAuthority, Subject,
+    CertificateError, Credentials, CredentialsError, ISSUED, REVOKED, Register, RegisterError, Study, StudyAuthority,
+    Subject,
 };
 use protocol::{Name, Role};
 
 use crate::drafts::{self, OF_CA, OF_RUNNING, UNDER_LOCK};
 use crate::lock::{ClaimError, Exclusive};
 
+/// What the parent of the broker works as.
+pub(crate) const OPERATOR: &str = "operator";
+
 /// The parties that every study has, by name; no patient can have one of these names.
 pub(crate) const INFRASTRUCTURE: [(&str, Role); 5] = [
-    ("operator", Role::Operator),
+    (OPERATOR, Role::Operator),
     ("monitor", Role::Monitor),
     ("broker", Role::Broker),
     ("server", Role::Server),
@@ -195,11 +200,14 @@ impl Home {
         Ok(authority.study().clone())
     }
 
-    /// A party's key and certificates, checked. Only the party's folder is needed.
+    /// A party's key and certificates, checked. Only the party's folder is needed; where the CA is, a revoked name is refused.
     ///
     /// # Errors
     /// [`HomeError`] names the file, what is wrong with it, and the remedy.
     pub(crate) fn credentials(&self, name: &Name) -> Result<Credentials, HomeError> {
+        if let Some(register) = self.register() {
+            register.check_not_revoked(name)?;
+        }
         let dir = self.party_dir(name);
         if !dir.join(CERTIFICATE_FILE).exists() {
             return Err(HomeError::NoParty { name: name.clone(), dir });
@@ -228,16 +236,17 @@ impl Home {
     }
 
     /// Every party of the study that this home knows, with its role, sorted by name: all that the CA
-    /// has issued, or, without a CA, those whose folders are here.
+    /// has issued and not revoked, or, without a CA, those whose folders are here.
     ///
     /// # Errors
     /// [`HomeError`] if a certificate or a folder cannot be read.
     pub(crate) fn parties(&self) -> Result<Vec<(Name, Role)>, HomeError> {
-        let certificates = match self.register() {
-            Some(register) => register.all()?,
-            None => self.certificates()?,
+        let (certificates, revoked) = match self.register() {
+            Some(register) => (register.all()?, register.revoked()?),
+            None => (self.certificates()?, BTreeSet::new()),
         };
-        Ok(certificates.iter().map(|found| (found.subject().name.clone(), found.subject().role)).collect())
+        let subjects = certificates.iter().map(Certificate::subject).filter(|subject| !revoked.contains(&subject.name));
+        Ok(subjects.map(|subject| (subject.name.clone(), subject.role)).collect())
     }
 
     /// The enrolled patients, marked or not, sorted by name.
@@ -309,12 +318,16 @@ impl Home {
         make_dir(&self.path)?;
         let lock = Exclusive::wait(&self.path.join("lock"))?;
         clear(&self.path, OF_CA)?;
-        [self.ca_dir(), self.ca_dir().join(ISSUED)].iter().try_for_each(|dir| clear_drafts(dir))?;
+        let ca = self.ca_dir();
+        [ca.join(ISSUED), ca.join(REVOKED), ca].iter().try_for_each(|dir| clear_drafts(dir))?;
         Ok(lock)
     }
 
     /// The certificates of the parties whose folders are here; a folder that still waits for one is passed over.
-    fn certificates(&self) -> Result<Vec<Certificate>, HomeError> {
+    ///
+    /// # Errors
+    /// [`HomeError`] if a certificate or a folder cannot be read.
+    pub(crate) fn certificates(&self) -> Result<Vec<Certificate>, HomeError> {
         let paths = self.folders()?.into_iter().map(|name| self.party_dir(&name).join(CERTIFICATE_FILE));
         let load = |path: PathBuf| Certificate::load(&path).map_err(|cause| HomeError::Certificate { path, cause });
         paths.filter(|path| path.exists()).map(load).collect()

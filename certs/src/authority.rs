@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{fmt, io};
 
-use protocol::Role;
+use protocol::{Name, Role};
 use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -82,7 +82,7 @@ pub enum AuthorityError {
     )]
     ForeignStudy {
         /// Who asks.
-        name: protocol::Name,
+        name: Name,
         /// The request's study.
         found: Study,
         /// The CA's study.
@@ -95,7 +95,7 @@ pub enum AuthorityError {
     )]
     Role {
         /// Who asks.
-        name: protocol::Name,
+        name: Name,
         /// The role that it asks for.
         asked: Role,
         /// The role that was to be given.
@@ -182,8 +182,8 @@ impl CertificateAuthority {
     /// The same key may have its name again, in the same role: that is a renewal.
     ///
     /// # Errors
-    /// [`RegisterError::Taken`] if the name went to another key or role; a request for another study
-    /// or another role; an end that is past or beyond the CA's own.
+    /// [`RegisterError::Taken`] if the name went to another key or role, [`RegisterError::Revoked`] if it was revoked; a
+    /// request for another study or another role; an end that is past or beyond the CA's own.
     pub fn sign(
         &self,
         request: &Request,
@@ -224,7 +224,18 @@ impl CertificateAuthority {
         self.admit(request, Role::Broker, hosts, not_after)
     }
 
-    /// Everything that the CA has issued and that names stand for now, sorted by name.
+    /// Revokes `name` for good, and enters that in the register; the certificate that was its last.
+    ///
+    /// The CA says so to nobody: whoever keeps a list of those who may come in leaves out
+    /// [`Register::revoked`], as Ward's broker does. Certificates as such go on to verify until they expire.
+    ///
+    /// # Errors
+    /// [`RegisterError::NeverIssued`], or [`RegisterError::Revoked`] if it was revoked already.
+    pub fn revoke(&self, name: &Name) -> Result<Certificate, AuthorityError> {
+        Ok(self.register().revoke(name, OffsetDateTime::now_utc())?)
+    }
+
+    /// Everything that the CA has issued and that names stand for now, sorted by name; also what was revoked.
     ///
     /// # Errors
     /// [`AuthorityError::Register`] if the register cannot be read.

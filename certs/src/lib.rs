@@ -47,7 +47,7 @@
 //! |---|---|
 //! | `study` | a study's name and the URI names of its parties |
 //! | `key`, `request`, `certificate` | what is made at home, what is sent, what comes back |
-//! | `authority`, `register` | the CA, and the names that it has issued |
+//! | `authority`, `register` | the CA, and the names that it has issued and revoked |
 //! | `anchor`, `identify` | the CA's certificate, and verification of others against it |
 //! | `credentials`, `tls` | one party's files, and rustls with them |
 //! | `host` | by which names a broker is reached |
@@ -83,7 +83,7 @@ pub use files::DRAFT;
 pub use host::{Host, HostError};
 pub use identify::{IdentifyError, StudyAuthority};
 pub use key::{KeyError, PrivateKey};
-pub use register::{ISSUED, Register, RegisterError};
+pub use register::{ISSUED, REVOKED, Register, RegisterError};
 pub use request::{Request, RequestError};
 pub use shape::ShapeError;
 pub use study::{Study, StudyError, Subject, UriError, parse_uri, uri};

@@ -189,7 +189,8 @@ impl Broker {
         &self.files.log
     }
 
-    /// Lists these parties instead, and returns when that is in force. Nobody who stays listed is disconnected.
+    /// Lists these parties instead, and returns when that is in force. Nobody who stays listed is disconnected; who is listed no
+    /// longer is, at once.
     pub async fn reload(&mut self, parties: &[(Role, Name)]) -> Result<(), BrokerError> {
         write_private(&self.files.config, render(&self.settings, parties, &self.study, &self.consumers).as_bytes())?;
         // What was said before does not answer this reload.

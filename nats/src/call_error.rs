@@ -5,6 +5,8 @@ use std::time::Duration;
 use protocol::Name;
 use serde::Deserialize;
 
+use crate::endpoint::Endpoint;
+
 /// How long the broker has to answer one request before it is asked again.
 pub(crate) const ANSWER: Duration = Duration::from_secs(5);
 
@@ -60,6 +62,17 @@ pub enum CallError {
     /// [`Link::close`](crate::Link::close) was called.
     #[error("the connection to the broker was closed here")]
     Closed,
+    /// The broker does not list the party any more: it is not asked again.
+    #[error(
+        "the broker at {endpoint} has cut off {name} and refuses it: it lists that name no longer. Most likely its \
+         certificate was revoked: ask the study's authority; under another name, with a new key, it may take part again"
+    )]
+    CutOff {
+        /// Which broker.
+        endpoint: Endpoint,
+        /// Who was cut off.
+        name: Name,
+    },
     /// An answer that is none.
     #[error("the broker's answer on {subject} cannot be read: {reason}")]
     Garbled {
@@ -87,9 +100,11 @@ impl CallError {
         match self {
             CallError::NoResponders | CallError::TimedOut | CallError::Lost | CallError::BoardFull => true,
             CallError::Broker { class, .. } => matches!(class, 429 | 503),
-            CallError::Refused { .. } | CallError::TooLarge { .. } | CallError::Closed | CallError::Garbled { .. } => {
-                false
-            }
+            CallError::Refused { .. }
+            | CallError::TooLarge { .. }
+            | CallError::Closed
+            | CallError::CutOff { .. }
+            | CallError::Garbled { .. } => false,
         }
     }
 }

@@ -27,7 +27,8 @@ const PING: Duration = Duration::from_secs(10);
 /// What the broker reports and nobody waits for.
 static REPORTED: Quota = Quota::new(20);
 
-/// A party's connection. Clones share it. It reconnects by itself for ever and ends when the last clone is dropped.
+/// A party's connection. Clones share it. It reconnects by itself for ever, unless the broker
+/// has taken it off its list, and ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct Link {
     current: Arc<Current>,
@@ -126,8 +127,8 @@ impl Link {
     pub(crate) async fn connected(&self) -> Result<(), CallError> {
         let mut changes = self.losses();
         loop {
-            if self.current.is_closed() {
-                return Err(CallError::Closed);
+            if let Some(end) = self.current.end(&self.name) {
+                return Err(end);
             }
             if self.is_connected() {
                 return Ok(());

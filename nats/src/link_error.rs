@@ -40,7 +40,7 @@ pub enum LinkError {
     /// The broker takes the certificate, but no such name is listed.
     #[error(
         "the broker at {endpoint} does not list {name}: a party must be enrolled in the broker's home \
-         under the very name and role of its certificate"
+         under the very name and role of its certificate, and not be revoked there (`ward certs show {name}`)"
     )]
     NotListed {
         /// Where.

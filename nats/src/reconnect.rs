@@ -7,12 +7,13 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectError, ConnectOptions};
 use protocol::Name;
 use tokio::sync::{Notify, watch};
 
+use crate::call_error::CallError;
 use crate::endpoint::Endpoint;
-use crate::link_error::check_version;
+use crate::link_error::{LinkError, check_version, explain};
 
 /// How often a client knocks at the old address before it gives up.
 pub(crate) const KNOCKS: usize = 1;
@@ -25,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// After so many looks in a row without a connection another takes its place; it ends by itself then.
 const LOOKS: u32 = 5;
 
-/// The client of a link: another one after a loss, none once it was closed.
+/// The client of a link: another one after a loss, none once it was closed or the broker has cut it off.
 #[derive(Debug)]
 pub(crate) struct Current(RwLock<Held>);
 
@@ -33,6 +34,8 @@ pub(crate) struct Current(RwLock<Held>);
 enum Held {
     Open(Client),
     Closed(Client),
+    /// By the broker there, for good.
+    CutOff(Client, Endpoint),
 }
 
 impl Current {
@@ -41,7 +44,8 @@ impl Current {
     }
 
     pub(crate) fn get(&self) -> Client {
-        let (Held::Open(client) | Held::Closed(client)) = &*self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let held = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let (Held::Open(client) | Held::Closed(client) | Held::CutOff(client, _)) = &*held;
         client.clone()
     }
 
@@ -52,19 +56,37 @@ impl Current {
         client
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        matches!(&*self.0.read().unwrap_or_else(PoisonError::into_inner), Held::Closed(_))
+    /// Why the link of `name` has no connection any more and will have none.
+    pub(crate) fn end(&self, name: &Name) -> Option<CallError> {
+        match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
+            Held::Open(_) => None,
+            Held::Closed(_) => Some(CallError::Closed),
+            Held::CutOff(_, endpoint) => Some(CallError::CutOff { endpoint: endpoint.clone(), name: name.clone() }),
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(&*self.0.read().unwrap_or_else(PoisonError::into_inner), Held::Open(_))
     }
 
     fn replace(&self, client: Client) {
+        self.change(|_| Held::Open(client));
+    }
+
+    /// No broker is asked any more.
+    fn cut_off(&self, endpoint: Endpoint) {
+        self.change(|last| Held::CutOff(last, endpoint));
+    }
+
+    fn change(&self, to: impl FnOnce(Client) -> Held) {
         let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if matches!(&*held, Held::Open(_)) {
-            *held = Held::Open(client);
+        if let Held::Open(client) = &*held {
+            *held = to(client.clone());
         }
     }
 }
 
-/// Puts a new client in the place of one that gave up, until the link is closed or dropped.
+/// Puts a new client in the place of one that gave up, until the link is closed or dropped, or the broker cuts it off.
 pub(crate) struct Reconnector<W> {
     pub(crate) name: Name,
     pub(crate) current: Weak<Current>,
@@ -92,7 +114,7 @@ impl<W: Fn() -> Option<Endpoint> + Send + Sync> Reconnector<W> {
         let mut without = 0;
         loop {
             let connected = match self.current.upgrade() {
-                Some(current) if !current.is_closed() => current.get().connection_state() == State::Connected,
+                Some(current) if current.is_open() => current.get().connection_state() == State::Connected,
                 _ => return false,
             };
             if connected {
@@ -110,16 +132,13 @@ impl<W: Fn() -> Option<Endpoint> + Send + Sync> Reconnector<W> {
     /// Tries once; true if there is a connection or nobody wants one any more.
     async fn connect_anew(&self) -> bool {
         match self.current.upgrade() {
-            Some(current) if !current.is_closed() => {}
+            Some(current) if current.is_open() => {}
             _ => return true,
         }
         let Some(endpoint) = (self.whereabouts)() else { return false };
         let client = match self.options.clone().connect(format!("tls://{endpoint}")).await {
             Ok(client) => client,
-            Err(error) => {
-                tracing::debug!(name = %self.name, %endpoint, %error, "no broker there yet");
-                return false;
-            }
+            Err(error) => return self.refused(endpoint, &error),
         };
         if let Err(error) = check_version(&endpoint, &client.server_info().version) {
             tracing::debug!(name = %self.name, %error, "no broker there yet");
@@ -127,6 +146,20 @@ impl<W: Fn() -> Option<Endpoint> + Send + Sync> Reconnector<W> {
         }
         if let Some(current) = self.current.upgrade() {
             current.replace(client);
+        }
+        self.losses.send_modify(|_| ());
+        true
+    }
+    /// There is no connection; true if there will be none: a party that was connected was listed, and who is taken off the list
+    /// does not come back on it.
+    fn refused(&self, endpoint: Endpoint, error: &ConnectError) -> bool {
+        let error = explain(&endpoint, &self.name, error);
+        let LinkError::NotListed { .. } = error else {
+            tracing::debug!(name = %self.name, %error, "no broker there yet");
+            return false;
+        };
+        if let Some(current) = self.current.upgrade() {
+            current.cut_off(endpoint);
         }
         self.losses.send_modify(|_| ());
         true

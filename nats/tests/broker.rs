@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
-use nats::{BrokerError, LinkError};
+use nats::{BoardError, BrokerError, CallError, LinkError};
 use protocol::{Kind, Role};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use support::{Home, PATIENCE, address, next};
@@ -45,6 +45,43 @@ async fn a_new_party_is_admitted_and_nobody_is_dropped() {
     let error = nats::Link::connect(&endpoint, &home.credentials("dave")).await.unwrap_err();
     assert!(matches!(error, LinkError::NotListed { .. }), "{error:?}");
     broker.stop().await.unwrap();
+}
+
+/// Also the connections that it has: it hears so, and does not knock for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_listed_no_longer_is_cut_off_and_told_so() {
+    let mut home = Home::new();
+    let mut broker = home.start(None).await;
+    home.operator(&broker).await;
+    let alice = home.board(&broker, "alice").await;
+    let mut alices = alice.follow().await.unwrap();
+    let bob = home.board(&broker, "bob").await;
+    let mut bobs = bob.follow().await.unwrap();
+    let (bystander, _) = home.raw(&broker, "bob").await;
+    alice.publish(&address(1, "alice", "bob", Kind::Share, 1), "before".into()).await.unwrap();
+
+    home.parties.retain(|(_, name)| name.as_str() != "alice");
+    broker.reload(&home.parties).await.unwrap();
+    let cut_off = |error: &BoardError| {
+        assert!(
+            matches!(error, BoardError::Call(CallError::CutOff { name, .. }) if name.as_str() == "alice"),
+            "{error:?}"
+        );
+        assert!(error.to_string().contains("certificate was revoked"), "{error}");
+    };
+    cut_off(&tokio::time::timeout(PATIENCE, alices.next()).await.unwrap().unwrap_err());
+    let after = address(1, "alice", "bob", Kind::Share, 2);
+    cut_off(&tokio::time::timeout(PATIENCE, alice.publish(&after, "after".into())).await.unwrap().unwrap_err());
+    let refused = nats::Link::connect(broker.endpoint(), &home.credentials("alice")).await.unwrap_err();
+    assert!(matches!(refused, LinkError::NotListed { .. }), "{refused:?}");
+
+    // What it wrote stands, and the others notice nothing.
+    bob.publish(&address(1, "bob", "bob", Kind::Share, 1), "bob".into()).await.unwrap();
+    for text in ["before", "bob"] {
+        assert_eq!(next(&mut bobs).await.payload, text);
+    }
+    assert_eq!(bystander.statistics().connects.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(*bob.losses().borrow(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

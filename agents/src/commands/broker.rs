@@ -1,7 +1,7 @@
-//! `ward broker`: the parent of nats-server. It holds the operator identity: admits who is enrolled, makes their
-//! consumers and purges what is over.
+//! `ward broker`: the parent of nats-server. It holds the operator identity: admits who is enrolled, cuts off who is revoked,
+//! makes and removes their consumers and purges what is over.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,12 +15,12 @@ use tokio::process::Command;
 use crate::cli::BrokerArgs;
 use crate::connect::{Way, connect};
 use crate::enrol::name_broker;
-use crate::home::Home;
+use crate::home::{Home, OPERATOR};
 use crate::life::Stop;
 use crate::lock::Running;
 use crate::report::note;
 
-/// How often it is looked whether somebody was enrolled.
+/// How often it is looked whether somebody was enrolled or revoked.
 const LOOK: Duration = Duration::from_millis(50);
 /// The port of the last time, in the broker's folder.
 const PORT_FILE: &str = "port";
@@ -71,7 +71,7 @@ struct Keeper {
     /// What is over, and when it goes.
     purges: VecDeque<(Instant, Purge)>,
     parties: Vec<(Role, Name)>,
-    enrolled: Option<SystemTime>,
+    register: Changes,
     /// Ends that are none.
     junk: Quota,
 }
@@ -80,9 +80,10 @@ impl Keeper {
     async fn start(home: &Home, args: &BrokerArgs) -> anyhow::Result<Self> {
         let dir = home.nats_server_dir();
         let binary = tokio::task::spawn_blocking(move || nats::find_or_install(&dir)).await??;
-        let (enrolled, parties) = (last_enrolment(home), parties(home)?);
+        // In this order: what changes in between is found at the next look.
+        let (register, parties) = (Changes::of(home)?, parties(home)?);
         let broker = start(home, args, &binary.path, &parties).await?;
-        let credentials = home.credentials(&"operator".parse()?)?;
+        let credentials = home.credentials(&OPERATOR.parse()?)?;
         let way = Way { broker: Some(broker.endpoint().clone()), wait: Some(Duration::from_secs(10)) };
         let board = connect(home, &way, &credentials).await?;
         let operator = Operator::new(board.link().clone(), broker.consumers().clone());
@@ -99,12 +100,12 @@ impl Keeper {
             caretaker,
             purges: VecDeque::new(),
             parties,
-            enrolled,
+            register,
             junk: Quota::new(20),
         })
     }
 
-    /// Admits, and purges, until nats-server ends.
+    /// Admits, cuts off, and purges, until nats-server ends.
     async fn keep(&mut self) -> anyhow::Result<()> {
         let mut look = tokio::time::interval(LOOK);
         loop {
@@ -116,7 +117,7 @@ impl Keeper {
                     delivery.ack().await;
                 }
                 _ = look.tick() => {
-                    self.admit().await?;
+                    self.follow_register().await?;
                     self.purge().await?;
                 }
             }
@@ -158,25 +159,72 @@ impl Keeper {
         Ok(())
     }
 
-    /// Lists who was enrolled since the last look and makes their consumers; nobody is dropped.
-    async fn admit(&mut self) -> anyhow::Result<()> {
-        let enrolled = last_enrolment(&self.home);
-        if enrolled == self.enrolled {
+    /// Lists who was enrolled since the last look, and no longer who was revoked; nobody else is dropped.
+    async fn follow_register(&mut self) -> anyhow::Result<()> {
+        let register = Changes::of(&self.home)?;
+        if register == self.register {
             return Ok(());
         }
         let listed = parties(&self.home)?;
-        let new: Vec<(Role, Name)> = listed.iter().filter(|party| !self.parties.contains(party)).cloned().collect();
-        if !new.is_empty() {
+        let (new, gone) = (missing_in(&self.parties, &listed), missing_in(&listed, &self.parties));
+        if !new.is_empty() || !gone.is_empty() {
             self.broker.reload(&listed).await?;
-            for (role, name) in followers(&new) {
-                self.operator.make_consumers(role, &name).await?;
-            }
-            let names: Vec<Name> = new.into_iter().map(|(_, name)| name).collect();
-            note!("admitted {}", protocol::list(&names));
+            self.admit(&new).await?;
+            self.cut_off(&gone).await;
         }
-        (self.parties, self.enrolled) = (listed, enrolled);
+        (self.parties, self.register) = (listed, register);
         Ok(())
     }
+
+    /// Makes the consumers of those who were just listed.
+    async fn admit(&self, new: &[(Role, Name)]) -> anyhow::Result<()> {
+        for (role, name) in followers(new) {
+            self.operator.make_consumers(role, &name).await?;
+        }
+        if !new.is_empty() {
+            note!("admitted {}", protocol::list(&names(new)));
+        }
+        Ok(())
+    }
+
+    /// Removes the consumers of those who are listed no longer: nats-server has closed their connections.
+    async fn cut_off(&self, gone: &[(Role, Name)]) {
+        for (_, name) in followers(gone) {
+            // They keep nobody from anything: nobody else may ask for them, and the next start makes them no more.
+            if let Err(error) = self.operator.remove_consumers(&name).await {
+                tracing::debug!(%name, %error, "consumers stay until the next start");
+            }
+        }
+        if !gone.is_empty() {
+            note!("cut off {}", protocol::list(&names(gone)));
+        }
+    }
+}
+
+/// What tells that the CA's register has changed.
+#[derive(PartialEq, Eq)]
+struct Changes {
+    /// When somebody was last entered.
+    enrolled: Option<SystemTime>,
+    /// The names themselves: two changes may have one time, and no revocation may be missed.
+    revoked: BTreeSet<Name>,
+}
+
+impl Changes {
+    fn of(home: &Home) -> anyhow::Result<Self> {
+        let enrolled = fs::metadata(home.ca_dir().join(certs::ISSUED)).and_then(|folder| folder.modified()).ok();
+        let revoked = home.register().map(|register| register.revoked()).transpose()?.unwrap_or_default();
+        Ok(Self { enrolled, revoked })
+    }
+}
+
+/// Those of `parties` that are not among `those`.
+fn missing_in(those: &[(Role, Name)], parties: &[(Role, Name)]) -> Vec<(Role, Name)> {
+    parties.iter().filter(|party| !those.contains(party)).cloned().collect()
+}
+
+fn names(parties: &[(Role, Name)]) -> Vec<Name> {
+    parties.iter().map(|(_, name)| name.clone()).collect()
 }
 
 /// Starts nats-server, without a given port at that of the last time: whoever was connected then knocks there again.
@@ -198,11 +246,6 @@ async fn start(home: &Home, args: &BrokerArgs, binary: &Path, parties: &[(Role, 
 
 fn last_port(home: &Home) -> Option<u16> {
     fs::read_to_string(home.broker_dir().join(PORT_FILE)).ok()?.trim().parse().ok()
-}
-
-/// When somebody was last entered in the CA's register.
-fn last_enrolment(home: &Home) -> Option<SystemTime> {
-    fs::metadata(home.ca_dir().join(certs::ISSUED)).and_then(|folder| folder.modified()).ok()
 }
 
 fn parties(home: &Home) -> anyhow::Result<Vec<(Role, Name)>> {

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use certs::{
-    CA_FILE, CERTIFICATE_FILE, Certificate, CertificateAuthority, KEY_FILE, PARTY_VALIDITY, PrivateKey, Request, Study,
+    CA_FILE, CERTIFICATE_FILE, Certificate, CertificateAuthority, KEY_FILE, PARTY_VALIDITY, PrivateKey, Register,
+    Request, Study,
 };
 use clap::{Args, Subcommand, value_parser};
 use protocol::{Name, Role};
@@ -16,7 +17,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::drafts::UNDER_LOCK;
 use crate::exit::{Usage, usage};
-use crate::home::{Home, clear_drafts, make_dir};
+use crate::home::{Home, OPERATOR, clear_drafts, make_dir};
 
 /// What a party sends to the CA, in the party's folder.
 const REQUEST_FILE: &str = "request.pem";
@@ -33,8 +34,21 @@ pub(crate) enum CertsCommand {
     Request(RequestArgs),
     /// Answer requests: enter their names in the CA's register and write certificates.
     Sign(SignArgs),
-    /// Show a certificate: name, role, validity, fingerprint.
+    /// Show a certificate: name, role, validity, fingerprint, and whether it is revoked.
     Show(ShowArgs),
+    /// Revoke a party's name and all its certificates, for good: the broker cuts it off.
+    ///
+    /// Run it in the home of the CA, say because a key was stolen or somebody left the study. A broker of that home that
+    /// runs closes the party's connections at once, disturbs nobody else, and refuses it from then on, as does each broker
+    /// that is started there later. The name is never issued again: under another one, with a new key, its holder may be
+    /// enrolled anew, and must not give again what it shared before.
+    ///
+    /// What the party wrote before stands, and a round that is under way takes it as one that dropped. A session that it
+    /// joined may miss it for good: the hospital opens another (`ward hospital sum --new`).
+    ///
+    /// The broker itself and its operator cannot be revoked: stop `ward broker`. Neither can the CA: if `ca.key` was
+    /// stolen, the study needs a new home.
+    Revoke(RevokeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -75,6 +89,12 @@ pub(crate) struct ShowArgs {
     whose: Option<String>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct RevokeArgs {
+    /// The party's name, as `ward certs show` lists it.
+    name: Name,
+}
+
 /// Runs `ward certs`. The answer is also printed for people, unless `json`.
 ///
 /// # Errors
@@ -85,6 +105,7 @@ pub(crate) fn run(home: &Home, command: CertsCommand, json: bool) -> Result<Valu
         CertsCommand::Request(args) => request(home, &args)?,
         CertsCommand::Sign(args) => sign(home, &args)?,
         CertsCommand::Show(args) => show(home, &args)?,
+        CertsCommand::Revoke(args) => revoke(home, &args)?,
     };
     if !json {
         crate::report::print(text)?;
@@ -210,7 +231,7 @@ fn sign_one(
         ca.authority().save(&anchor)?;
     }
     certificate.save(to)?;
-    let Answer { text, value } = describe(&certificate, Some(to));
+    let Answer { text, value } = describe(&certificate, Some(to), None);
     let text = format!("{text}\n  hand over   `{}` and `{}`", to.display(), anchor.display());
     Ok(Answer { text, value })
 }
@@ -219,12 +240,14 @@ fn show(home: &Home, args: &ShowArgs) -> Result<Answer> {
     let Some(whose) = &args.whose else { return show_all(home) };
     let file = Path::new(whose);
     if file.is_file() {
-        return Ok(describe(&Certificate::load(file)?, Some(file)));
+        let certificate = Certificate::load(file)?;
+        let revoked = revoked_since(home, &certificate)?;
+        return Ok(describe(&certificate, Some(file), revoked));
     }
     let neither = || Usage(format!("`{whose}` is neither a certificate's file nor the name of a party of this home"));
     let name: Name = whose.parse().map_err(|_| neither())?;
     match issued(home, &name)? {
-        Some(certificate) => Ok(describe(&certificate, None)),
+        Some(certificate) => Ok(describe(&certificate, None, revoked_since(home, &certificate)?)),
         None => {
             usage!("`{name}` has no certificate in `{}`: `ward certs show` lists who has one", home.path().display())
         }
@@ -242,11 +265,21 @@ fn issued(home: &Home, name: &Name) -> Result<Option<Certificate>> {
     Ok(if file.exists() { Some(Certificate::load(file)?) } else { None })
 }
 
+/// Since when the CA of this home has revoked the holder of `certificate`.
+fn revoked_since(home: &Home, certificate: &Certificate) -> Result<Option<OffsetDateTime>> {
+    let (Some(register), name) = (home.register(), &certificate.subject().name) else { return Ok(None) };
+    // Another study may have the same names.
+    let is_ours = register.get(name)?.is_some_and(|issued| issued.public_key() == certificate.public_key());
+    Ok(if is_ours { register.revoked_since(name)? } else { None })
+}
+
 fn show_all(home: &Home) -> Result<Answer> {
-    let mut answers = Vec::new();
-    for (name, _) in home.parties()? {
-        answers.extend(issued(home, &name)?.map(|certificate| describe(&certificate, None)));
-    }
+    let certificates = match home.register() {
+        Some(register) => register.all()?,
+        None => home.certificates()?,
+    };
+    let shown = |certificate| anyhow::Ok(describe(certificate, None, revoked_since(home, certificate)?));
+    let answers: Vec<Answer> = certificates.iter().map(shown).collect::<Result<_>>()?;
     if answers.is_empty() {
         usage!(
             "`{}` holds no certificate: `ward certs init` makes a CA, `ward certs request` asks one",
@@ -256,17 +289,56 @@ fn show_all(home: &Home) -> Result<Answer> {
     Ok(all(answers))
 }
 
+fn revoke(home: &Home, args: &RevokeArgs) -> Result<Answer> {
+    let (name, ca) = (&args.name, home.authority()?);
+    let _alone = home.lock()?;
+    if let Some(certificate) = Register::of(home.ca_dir()).get(name)? {
+        check_can_be_cut_off(&certificate)?;
+    }
+    let certificate = ca.revoke(name)?;
+    let Answer { text, value } = describe(&certificate, None, revoked_since(home, &certificate)?);
+    let text = format!(
+        "{text}\n`{name}` is revoked for good. If `ward broker` runs here, it cuts it off now; it is refused from now on, and \
+         what it wrote before stands."
+    );
+    Ok(Answer { text, value })
+}
+
+/// Whoever is revoked is taken off the broker's list; so who does not come in by it cannot be revoked.
+fn check_can_be_cut_off(certificate: &Certificate) -> Result<()> {
+    let subject = certificate.subject();
+    if subject.role == Role::Broker {
+        usage!(
+            "`{}` is a broker, to which the others come: they check its certificate against the CA and the dates alone, so \
+             revoking it would keep nobody from it. Stop it; if its key was stolen, the study needs a new CA in a new home",
+            subject.name
+        );
+    }
+    if subject.role == Role::Operator && subject.name.as_str() == OPERATOR {
+        usage!(
+            "`{OPERATOR}` is what `ward broker` itself works as, so it would cut itself off: stop the broker; if the key was \
+             stolen, the study needs a new CA in a new home"
+        );
+    }
+    Ok(())
+}
+
 fn all(answers: Vec<Answer>) -> Answer {
     let (texts, values): (Vec<_>, Vec<_>) = answers.into_iter().map(|Answer { text, value }| (text, value)).unzip();
     Answer { text: texts.join("\n"), value: json!({ "certificates": values }) }
 }
 
-fn describe(certificate: &Certificate, file: Option<&Path>) -> Answer {
+fn describe(certificate: &Certificate, file: Option<&Path>, revoked: Option<OffsetDateTime>) -> Answer {
     let subject = certificate.subject();
     let left = (certificate.not_after() - OffsetDateTime::now_utc()).whole_seconds().div_euclid(24 * 3600);
     let fingerprint = fingerprint(certificate);
     let (from, until) = (date(certificate.not_before()), date(certificate.not_after()));
-    let over = if left < 0 { "over: renew it with `ward certs request`".into() } else { format!("{left} days left") };
+    let revoked = revoked.map(date);
+    let over = match &revoked {
+        Some(since) => format!("revoked on {since} UTC"),
+        None if left < 0 => "over: renew it with `ward certs request`".into(),
+        None => format!("{left} days left"),
+    };
     let text = format!(
         "{subject}\n  role        {}\n  valid       {from} to {until} UTC ({over})\n  SHA-256     {fingerprint}",
         subject.role
@@ -274,6 +346,7 @@ fn describe(certificate: &Certificate, file: Option<&Path>) -> Answer {
     let value = json!({
         "uri": subject.to_string(), "study": subject.study.as_str(), "name": subject.name, "role": subject.role,
         "not_before": from, "not_after": until, "days_left": left, "sha256": fingerprint, "file": file,
+        "revoked": revoked,
     });
     Answer { text, value }
 }
@@ -430,7 +503,7 @@ mod tests {
         assert!(certs(&two.ca, &["show", "dave"]).unwrap_err().to_string().contains("`dave` has no certificate"));
         assert!(certs(&two.ca, &["show", "no/such"]).unwrap_err().to_string().contains("neither"));
         assert!(certs(&two.far, &["show"]).unwrap_err().to_string().contains("holds no certificate"));
-        let people = describe(&Certificate::load(file).unwrap(), None).text;
+        let people = describe(&Certificate::load(file).unwrap(), None, None).text;
         assert!(people.starts_with("spiffe://heart/server/server\n") && people.contains("364 days left"), "{people}");
     }
 }

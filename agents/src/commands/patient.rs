@@ -8,12 +8,13 @@ use anyhow::Context as _;
 use certs::{Credentials, Study};
 use futures::future::{select_all, try_join_all};
 use protocol::{Event, Name, Patient, PlanError, Record, Role, Scale, Schema, Snapshot};
+use tokio::task::JoinHandle;
 
 use crate::cli::{PatientArgs, PatientsArgs};
 use crate::connect::{Way, connect};
 use crate::driver::{Driver, moment};
 use crate::enrol::enrol;
-use crate::exit::usage;
+use crate::exit::{is_cut_off, usage};
 use crate::home::Home;
 use crate::input::{self, SecretText};
 use crate::labels;
@@ -187,8 +188,21 @@ pub async fn run_table(home: &Home, way: &Way, args: &PatientsArgs, tied: bool) 
         tasks.push(tokio::spawn(async move { agent.serve(&mut stop, false, None).await }));
     }
     tokio::select! {
-        (ended, _, _) = select_all(tasks) => ended?,
+        ended = until_one_fails(tasks) => ended,
         () = stop.asked() => Ok(()),
+    }
+}
+
+/// Returns when one of the rows ends for another reason than that the broker cut it off, which is its own affair alone; or
+/// when all were.
+async fn until_one_fails(mut tasks: Vec<JoinHandle<anyhow::Result<()>>>) -> anyhow::Result<()> {
+    loop {
+        let (ended, _, others) = select_all(tasks).await;
+        match ended? {
+            Err(error) if is_cut_off(&error) && !others.is_empty() => tracing::warn!("{error:#}"),
+            ended => return ended,
+        }
+        tasks = others;
     }
 }
 

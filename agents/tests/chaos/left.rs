@@ -21,6 +21,8 @@ const MAY_STAY: [&str; 25] = [
     "ca/ca.pem",
     "ca/issued",
     "ca/issued/*.pem",
+    "ca/revoked",
+    "ca/revoked/*",
     "labels",
     "lock",
     "parties",

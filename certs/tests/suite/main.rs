@@ -5,6 +5,7 @@ mod credentials;
 mod identify;
 mod issue;
 mod key;
+mod revoke;
 mod separation;
 mod support;
 mod tls;
