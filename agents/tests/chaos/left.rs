@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use protocol::Name;
 
 /// All files and folders that may stay; `*` stands for the name of a party.
-const MAY_STAY: [&str; 25] = [
+const MAY_STAY: [&str; 27] = [
     "broker",
     "broker/consumers.secret",
     "broker/jetstream",
