@@ -131,7 +131,7 @@ mod tests {
         let at = |name: &str| folder(dir.path()).join(name);
         fs::create_dir(folder(dir.path())).unwrap();
         let (waits, taken) = (at("1-2.offer"), own(&at("3-4.offer"), "claimed"));
-        [&waits, &taken].map(|path| fs::write(path, "").unwrap());
+        [&waits, &taken].iter().for_each(|path| fs::write(path, "").unwrap());
         clear(dir.path()).unwrap();
         assert!(waits.exists() && !taken.exists());
         // It is no offer, and is not left either.
