@@ -150,6 +150,7 @@ impl<W: Fn() -> Option<Endpoint> + Send + Sync> Reconnector<W> {
         self.losses.send_modify(|_| ());
         true
     }
+
     /// There is no connection; true if there will be none: a party that was connected was listed, and who is taken off the list
     /// does not come back on it.
     fn refused(&self, endpoint: Endpoint, error: &ConnectError) -> bool {
