@@ -64,6 +64,13 @@ pub enum Fate {
     Readdress(Part),
     /// It comes also as if another one had signed it, before it does as it is.
     Forge,
+    /// With it comes again one that its receiver was sent before, in any round or session: so many ago, counted around them all.
+    Replay {
+        /// How many.
+        back: u16,
+        /// Whether it comes under this one's session and round.
+        moved: bool,
+    },
 }
 
 /// What happens to a party, or to the broker; times are in milliseconds.
@@ -190,7 +197,7 @@ pub enum Fault {
 }
 
 /// A kind of fault, and how often it must have happened in a thousand runs for them to say anything.
-pub const KINDS: [(&str, u64); 38] = [
+pub const KINDS: [(&str, u64); 39] = [
     ("drop", 1500),
     ("repeat", 5000),
     ("reorder", 6000),
@@ -206,7 +213,7 @@ pub const KINDS: [(&str, u64); 38] = [
     ("clock jump", 150),
     ("deaf", 100),
     ("mute", 80),
-    ("partition", 90),
+    ("partition", 250),
     ("board lost", 90),
     ("changed values", 70),
     ("silent patient", 40),
@@ -216,6 +223,7 @@ pub const KINDS: [(&str, u64); 38] = [
     ("altered", 200),
     ("readdressed", 1000),
     ("forged", 1000),
+    ("replayed", 200),
     ("another cohort", 100),
     ("another masked sum", 10),
     ("another list", 50),
@@ -267,6 +275,7 @@ impl Fate {
             Fate::Alter(_) => "altered",
             Fate::Readdress(_) => "readdressed",
             Fate::Forge => "forged",
+            Fate::Replay { .. } => "replayed",
         }
     }
 }

@@ -27,6 +27,9 @@ pub(super) fn draw(cast: &Cast, marked: usize, horizon: u64, dice: &mut Dice) ->
     if dice.percent(15) {
         faults.extend(draw_overlap(cast, horizon, dice));
     }
+    if dice.percent(15) {
+        faults.extend(draw_split_network(cast, horizon, dice));
+    }
     faults
 }
 
@@ -34,6 +37,18 @@ pub(super) fn draw(cast: &Cast, marked: usize, horizon: u64, dice: &mut Dice) ->
 fn draw_slow_server(cast: &Cast, horizon: u64, dice: &mut Dice) -> Option<Fault> {
     let (who, millis) = (dice.one_of(&cast.servers)?.clone(), dice.within(1_000, 40_000));
     Some(Fault::Blow(dice.below(horizon), Blow::SlowJobs { who, millis }))
+}
+
+/// Some of all parties are cut off, at once and for as long, or one after the other, and are back in any order.
+fn draw_split_network(cast: &Cast, horizon: u64, dice: &mut Dice) -> Vec<Fault> {
+    let (step, gap) = (dice.below(horizon), dice.one_of(&[0, 0, 3, 20]).copied().unwrap_or_default());
+    let whole = dice.within(1_000, 60_000);
+    let behind: Vec<&Name> = cast.everybody().filter(|_| dice.percent(40)).collect();
+    let cut = |(at, who): (u64, &Name)| {
+        let millis = if gap == 0 { whole } else { dice.within(1_000, 60_000) };
+        Fault::Blow(step + at * gap, Blow::Partition { who: who.clone(), millis })
+    };
+    (0..).zip(behind).map(cut).collect()
 }
 
 /// The hospital asks once more over a snapshot as if for the first time, and the first server makes a cohort of anybody, all

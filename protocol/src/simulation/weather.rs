@@ -34,13 +34,14 @@ pub(super) struct Rates {
     altered: u64,
     readdressed: u64,
     forged: u64,
+    replayed: u64,
 }
 
 impl Rates {
     /// Each kind of weather is there in some of the runs only: what needs calm to happen gets it.
     pub(super) fn draw(dice: &mut Dice) -> Self {
         let mut rate = |percent, most| if dice.percent(percent) { dice.within(1, most) } else { 0 };
-        Self {
+        let rates = Self {
             drop: rate(50, 60),
             repeat: rate(50, 200),
             reorder: rate(50, 300),
@@ -50,12 +51,18 @@ impl Rates {
             altered: rate(15, 40),
             readdressed: rate(25, 100),
             forged: rate(25, 100),
+            replayed: rate(25, 60),
+        };
+        // Storms are rare: in most of them no round comes to its end.
+        if dice.percent(95) {
+            return rates;
         }
+        Self { drop: dice.within(60, 300), repeat: dice.within(200, 500), ..rates }
     }
 
     fn fate(&self, dice: &mut Dice, kind: Kind) -> Option<Fate> {
         let early = if is_continued(kind) { self.early } else { 0 };
-        let relay = [self.altered, self.readdressed, self.forged];
+        let relay = [self.altered, self.readdressed, self.forged, self.replayed];
         let rates = [self.drop, self.repeat, self.reorder, self.delay, early, self.late].into_iter().chain(relay);
         let mut left = dice.below(1000);
         let falls = |rate: u64| {
@@ -76,7 +83,8 @@ impl Rates {
                 let parts = [Part::Session, Part::Round, Part::From, Part::To, Part::Kind];
                 dice.one_of(&parts).map(|part| Fate::Readdress(*part))
             }
-            _ => Some(Fate::Forge),
+            8 => Some(Fate::Forge),
+            _ => Some(Fate::Replay { back: dice.below(500) as u16, moved: dice.percent(50) }),
         }
     }
 }
@@ -100,6 +108,8 @@ struct Cut {
 pub(super) struct Weather {
     source: Source,
     seen: BTreeMap<(RoundNo, Kind, Name, Name), u32>,
+    /// What each party was sent.
+    past: BTreeMap<Name, Vec<Delivery>>,
     cuts: Vec<Cut>,
     silent: BTreeSet<Name>,
     liars: Liars,
@@ -114,8 +124,8 @@ pub(super) struct Weather {
 
 impl Weather {
     pub(super) fn new(source: Source, silent: BTreeSet<Name>, now: Time, liars: Liars) -> Self {
-        let (seen, cuts) = (BTreeMap::new(), Vec::new());
-        Self { source, seen, cuts, silent, liars, now, calm: false, fired: Vec::new(), counts: Counts::default() }
+        let (seen, past, cuts) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Self { source, seen, past, cuts, silent, liars, now, calm: false, fired: Vec::new(), counts: Counts::default() }
     }
 
     /// Cuts a party off for some time.
@@ -167,7 +177,9 @@ impl Weather {
         if let Some(wait) = self.wait(&delivery) {
             return vec![Delivery { delay: wait, ..delivery }];
         }
-        match self.fate(&delivery) {
+        let fate = self.fate(&delivery);
+        self.past.entry(delivery.receiver.clone()).or_default().push(delivery.clone());
+        match fate {
             None => vec![delivery],
             Some(Fate::Drop) => Vec::new(),
             Some(Fate::Repeat(delay)) => {
@@ -183,10 +195,24 @@ impl Weather {
                 let other = self.liars.another(&delivery.address.from);
                 other.and_then(|other| forge(&delivery, &other)).into_iter().chain([delivery]).collect()
             }
+            Some(Fate::Replay { back, moved }) => {
+                self.older(&delivery, back, moved).into_iter().chain([delivery]).collect()
+            }
             Some(Fate::Reorder(delay) | Fate::Delay(delay) | Fate::Early(delay) | Fate::Late(delay)) => {
                 vec![Delivery { delay, ..delivery }]
             }
         }
+    }
+
+    /// What the receiver was sent so many messages before, as it was or under the session and round of `delivery`.
+    fn older(&self, delivery: &Delivery, back: u16, moved: bool) -> Option<Delivery> {
+        let past = self.past.get(&delivery.receiver)?;
+        let back = usize::from(back).checked_rem(past.len())?;
+        let mut older = past.iter().rev().nth(back)?.clone();
+        if moved {
+            (older.address.session, older.address.round) = (delivery.address.session, delivery.address.round);
+        }
+        Some(older)
     }
 
     /// For how long a cut holds this back.
