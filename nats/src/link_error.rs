@@ -127,8 +127,7 @@ pub(crate) fn explain(endpoint: &Endpoint, name: &Name, error: &async_nats::Conn
             LinkError::NotListed { endpoint, name }
         }
         ConnectErrorKind::Tls => LinkError::Credentials { name, reason },
-        // Whatever accepts the connection and then says nothing that NATS knows.
-        ConnectErrorKind::Io if find::<io::Error>(error).is_none() => LinkError::NoTls { endpoint, reason },
+        // Also where what answered was the study's broker, as it had opened TLS, and went away before it was done greeting.
         _ => LinkError::NoBroker { endpoint, reason },
     }
 }

@@ -273,7 +273,7 @@ async fn a_party_talks_to_no_broker_by_a_certificate_that_is_not_its_studys() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = Endpoint { host: "localhost".into(), port: listener.local_addr().unwrap().port() };
         let config = server_config(shown(vec![der], &of_broker));
-        std::thread::spawn(move || greet_as_2_9(&listener, config));
+        std::thread::spawn(move || greet(&listener, config, "2.9.10", true));
         refusal(&endpoint, &alice).await
     };
     // By what it says next she has taken the certificate.
@@ -385,10 +385,24 @@ async fn an_old_broker_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = Endpoint { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
     let config = server_config(shown(vec![pem(&home, "broker")], &key(&home, "broker")));
-    std::thread::spawn(move || greet_as_2_9(&listener, config));
+    std::thread::spawn(move || greet(&listener, config, "2.9.10", true));
     let error = refusal(&endpoint, &home.credentials("alice")).await;
     assert!(matches!(&error, LinkError::TooOld { version, .. } if version == "2.9.10"), "{error:?}");
     assert!(error.to_string().contains("2.14"), "{error}");
+}
+
+/// A broker that dies, say as its disk is full, may be back: who knocks meanwhile is not told to correct the address.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_goes_away_while_it_greets_may_come_back() {
+    let home = Home::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = Endpoint { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
+    let config = server_config(shown(vec![pem(&home, "broker")], &key(&home, "broker")));
+    let server = std::thread::spawn(move || greet(&listener, config, "2.14.0", false));
+    let error = refusal(&endpoint, &home.credentials("alice")).await;
+    assert!(matches!(&error, LinkError::NoBroker { reason, .. } if reason == "broken pipe"), "{error:?}");
+    assert!(error.may_pass());
+    server.join().unwrap().unwrap();
 }
 
 fn server_config(shown: Arc<SingleCertAndKey>) -> Arc<ServerConfig> {
@@ -400,13 +414,13 @@ fn server_config(shown: Arc<SingleCertAndKey>) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-/// As much of an nats-server as a client sees while it connects; an error if it goes away.
-fn greet_as_2_9(listener: &TcpListener, config: Arc<ServerConfig>) -> std::io::Result<()> {
+/// As much of an nats-server as a client sees while it connects, to the end or all but that; an error if the client goes away.
+fn greet(listener: &TcpListener, config: Arc<ServerConfig>, version: &str, to_the_end: bool) -> std::io::Result<()> {
     let (mut socket, _) = listener.accept()?;
     let mut connection = ServerConnection::new(config).unwrap();
     let mut stream = rustls::Stream::new(&mut connection, &mut socket);
-    let info = r#"{"server_id":"x","server_name":"x","version":"2.9.10","go":"go1.19","host":"127.0.0.1","port":4222,"headers":true,"max_payload":1048576,"proto":1,"client_id":1,"auth_required":true,"tls_required":true,"jetstream":true}"#;
-    write!(stream, "INFO {info} \r\n")?;
+    let info = r#""server_id":"x","server_name":"x","go":"go1.19","host":"127.0.0.1","port":4222,"headers":true,"max_payload":1048576,"proto":1,"client_id":1,"auth_required":true,"tls_required":true,"jetstream":true"#;
+    write!(stream, "INFO {{\"version\":\"{version}\",{info}}} \r\n")?;
     stream.flush()?;
     let mut heard = Vec::new();
     while !String::from_utf8_lossy(&heard).contains("PING\r\n") {
@@ -415,6 +429,10 @@ fn greet_as_2_9(listener: &TcpListener, config: Arc<ServerConfig>) -> std::io::R
             0 => return Ok(()),
             read => heard.extend(&piece[..read]),
         }
+    }
+    if !to_the_end {
+        stream.conn.send_close_notify();
+        return stream.flush();
     }
     stream.write_all(b"PONG\r\n")?;
     stream.flush()?;
