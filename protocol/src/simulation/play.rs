@@ -10,7 +10,7 @@ use super::forge::Liars;
 use super::forget;
 use super::lie::Lie;
 use super::oracle::{Failure, Oracle};
-use super::shape::{Act, Cast, JOIN_SECONDS, ROUND_SECONDS, Shape, label};
+use super::shape::{Act, Cast, JOIN_SECONDS, ROUND_SECONDS, SESSION_SECONDS, Shape, label};
 use super::weather::{Source, Weather};
 use crate::early;
 use crate::error::PlanError;
@@ -576,8 +576,11 @@ impl<'a> Play<'a> {
             self.net.stop(session, true);
         }
         self.pass_until(u64::from(2 * ROUND_SECONDS) * 1000, |_| false);
-        // Who never heard of a session keeps what came of it for so long.
-        self.pass_until(u64::from(early::PATIENCE_SECONDS) * 1000, |_| false);
+        // Who never heard of a session keeps what came of it for so long; who never hears that it is over, as the board lost
+        // that, keeps it to the end of its time.
+        let lost = self.weather.borrow().counts.0.contains_key("board lost");
+        let longest = if lost { SESSION_SECONDS } else { early::PATIENCE_SECONDS };
+        self.pass_until(u64::from(longest) * 1000, |_| false);
         self.cast.everybody().for_each(|who| self.net.reconnect(who));
         self.look_at_stores();
         let whole = self.oracle.borrow().all_are_honest();

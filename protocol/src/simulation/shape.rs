@@ -15,6 +15,9 @@ pub(super) const JOIN_SECONDS: u32 = 30;
 /// How long a round may take, in seconds.
 pub(super) const ROUND_SECONDS: u32 = 60;
 
+/// How long a session may live, in seconds.
+pub(super) const SESSION_SECONDS: u32 = 90 * 86_400;
+
 /// The largest absolute value: the sixth patient's.
 const BOUND: u64 = 1 << (DIGIT_BITS * 5);
 
@@ -123,7 +126,7 @@ impl Shape {
             servers: cast.servers.clone(),
             payloads: false,
             join_seconds: JOIN_SECONDS,
-            not_after: now.plus_seconds(90 * 86_400),
+            not_after: now.plus_seconds(SESSION_SECONDS),
         })
     }
 
