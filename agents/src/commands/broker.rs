@@ -204,7 +204,7 @@ impl Keeper {
 /// What tells that the CA's register has changed.
 #[derive(PartialEq, Eq)]
 struct Changes {
-    /// When somebody was last entered.
+    /// When somebody was last entered, if that is over.
     enrolled: Option<SystemTime>,
     /// The names themselves: two changes may have one time, and no revocation may be missed.
     revoked: BTreeSet<Name>,
@@ -212,7 +212,9 @@ struct Changes {
 
 impl Changes {
     fn of(home: &Home) -> anyhow::Result<Self> {
-        let enrolled = fs::metadata(home.ca_dir().join(certs::ISSUED)).and_then(|folder| folder.modified()).ok();
+        let changed = fs::metadata(home.ca_dir().join(certs::ISSUED)).and_then(|folder| folder.modified()).ok();
+        // A file system's time has steps, and two entries may be made in one: just changed is no time to go by.
+        let enrolled = changed.filter(|at| at.elapsed().map_or(true, |age| age > LOOK));
         let revoked = home.register().map(|register| register.revoked()).transpose()?.unwrap_or_default();
         Ok(Self { enrolled, revoked })
     }
