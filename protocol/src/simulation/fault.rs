@@ -197,7 +197,7 @@ pub enum Fault {
 }
 
 /// A kind of fault, and how often it must have happened in a thousand runs for them to say anything.
-pub const KINDS: [(&str, u64); 39] = [
+pub const KINDS: [(&str, u64); 41] = [
     ("drop", 1500),
     ("repeat", 5000),
     ("reorder", 6000),
@@ -217,6 +217,7 @@ pub const KINDS: [(&str, u64); 39] = [
     ("board lost", 90),
     ("changed values", 70),
     ("silent patient", 40),
+    ("payloads", 100),
     ("older server or hospital", 25),
     ("slow jobs", 80),
     ("same draws", 60),
@@ -234,6 +235,7 @@ pub const KINDS: [(&str, u64); 39] = [
     ("another begin", 300),
     ("another abort", 100),
     ("another result", 12),
+    ("another payload key", 50),
     ("wrong sum", 5),
     ("another draw", 15),
     ("forgotten cohorts", 25),
@@ -321,6 +323,7 @@ pub(super) fn draw_blows(shape: &Shape, cast: &Cast, dice: &mut Dice, splits: &m
     blows.extend(lie::draw(shape, cast, dice, |who| restored.takes(who)).map(Fault::Lie));
     blows.extend(lie::draw_splits(shape, cast, splits, |who| restored.takes(who)).into_iter().map(Fault::Lie));
     blows.extend(plot::draw(cast, usize::from(shape.marked), horizon, splits));
+    blows.extend(lie::draw_payload(shape, cast, splits).map(Fault::Lie));
     blows
 }
 

@@ -9,6 +9,7 @@ use serde_bytes::ByteBuf;
 use super::fault::Part;
 use super::forge_begin::other_begin;
 use super::forge_ending::{Endings, abort};
+use super::forge_payload::SealKeys;
 use super::forge_roster::Rosters;
 use super::lie::{AbortLie, CohortLie, Lie, ListLie, OpenLie, ResultLie};
 use super::misreckon::{self, Worked};
@@ -26,8 +27,10 @@ use crate::wire::{self, Envelope, Frame, Signed};
 /// A signed message and its attachment.
 pub(super) type Told = (Signed, Vec<u8>);
 
-/// The kinds of messages that lies take the place of.
-const KINDS: [Kind; 11] = [
+/// The kinds of messages that lies take the place of or are made of.
+const KINDS: [Kind; 13] = [
+    Kind::Join,
+    Kind::PayloadKey,
     Kind::Cohort,
     Kind::MaskedSum,
     Kind::List,
@@ -54,14 +57,15 @@ pub(super) struct Liars {
     told: BTreeSet<Digest>,
     rosters: Rosters,
     endings: Endings,
+    seal_keys: SealKeys,
 }
 
 impl Liars {
     pub(super) fn new(lies: Vec<Lie>, cast: &Cast, shape: &Shape) -> Self {
         let (quorum, min_cohort) = (shape.quorum().into(), shape.min_cohort.into());
         let (shares, told) = (BTreeMap::new(), BTreeSet::new());
-        let (rosters, endings) = (Rosters::default(), Endings::default());
-        Self { lies, cast: cast.clone(), quorum, min_cohort, shares, told, rosters, endings }
+        let (rosters, endings, seal_keys) = (Rosters::default(), Endings::default(), SealKeys::default());
+        Self { lies, cast: cast.clone(), quorum, min_cohort, shares, told, rosters, endings, seal_keys }
     }
 
     /// The deliveries that take the place of `delivery`, and the lies among them.
@@ -154,6 +158,7 @@ impl Liars {
 
     fn learn(&mut self, frame: &Frame) {
         self.endings.learn(frame);
+        self.seal_keys.learn(frame);
         if frame.envelope.kind != Kind::Share {
             return;
         }
@@ -186,6 +191,7 @@ impl Liars {
             (Lie::Result { shown, how }, kind) if shown.contains(to) => {
                 self.endings.other(frame, kind, *how, self.quorum)
             }
+            (Lie::PayloadKey { shown }, Kind::PayloadKey) if shown.contains(to) => self.seal_keys.other(frame, to),
             (Lie::Roster { shown, how }, kind) if shown.contains(to) => self.rosters.other(frame, kind, how, to),
             _ => None,
         }

@@ -4,11 +4,12 @@ use serde_bytes::ByteBuf;
 use vectors::Ring;
 
 use super::forge::Told;
+use super::forge_payload;
 use super::lie::BeginLie;
 use super::shape::label;
 use crate::id::{Kind, RoundNo};
 use crate::memory::signing_key;
-use crate::message::Begin;
+use crate::message::{Begin, PayloadHeader};
 use crate::task::{Column, Question};
 use crate::wire::{self, Envelope, Frame, Signed};
 
@@ -43,6 +44,11 @@ fn changed(begin: Begin, round: RoundNo, how: BeginLie) -> Option<Begin> {
         }
         BeginLie::Anybody => Begin { same_as: None, ..begin },
         BeginLie::Enough => Begin { enough: Some(1), ..begin },
+        BeginLie::Payload => {
+            let payload = begin.payload.as_ref()?;
+            let key = forge_payload::commitment(round);
+            Begin { payload: Some(PayloadHeader { key, ..payload.clone() }), ..begin }
+        }
     })
 }
 

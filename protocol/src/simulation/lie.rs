@@ -102,6 +102,11 @@ pub enum Lie {
         /// Which.
         how: ResultLie,
     },
+    /// The hospital gives these another payload key, which its Begins are not committed to.
+    PayloadKey {
+        /// To whom.
+        shown: BTreeSet<Name>,
+    },
 }
 
 /// Which sums a member seals that are wrong.
@@ -170,6 +175,8 @@ pub enum BeginLie {
     Anybody,
     /// With a cohort that is fixed as soon as one patient shared.
     Enough,
+    /// Committed to another payload key.
+    Payload,
 }
 
 /// Another Roster than the true one. Who gives away its key for it is corrupt too, and is shown the true one.
@@ -246,6 +253,7 @@ impl Lie {
         match self {
             Lie::Cohort { .. } | Lie::List { .. } | Lie::Roster { .. } => cast.first_server(),
             Lie::Open { .. } | Lie::Begin { .. } | Lie::Abort { .. } | Lie::Result { .. } => &cast.hospital,
+            Lie::PayloadKey { .. } => &cast.hospital,
             Lie::MaskedSum { who } | Lie::Box { who, .. } | Lie::MaskSum { who } => who,
             Lie::WrongSum { who, .. } | Lie::OtherDraw { who, .. } => who,
         }
@@ -274,6 +282,7 @@ impl Lie {
             Lie::OtherDraw { .. } => "another draw",
             Lie::Abort { .. } => "another abort",
             Lie::Result { .. } => "another result",
+            Lie::PayloadKey { .. } => "another payload key",
         }
     }
 }
@@ -361,6 +370,18 @@ fn draw_split(shape: &Shape, cast: &Cast, dice: &mut Dice, takes: &mut impl FnMu
             let block = dice.below(4) as u16;
             Lie::OtherDraw { who: dice.one_of(&cast.patients).filter(|who| takes(who))?.clone(), block }
         }
+    })
+}
+
+/// In every second run with payloads the patients are shown different ones.
+pub(super) fn draw_payload(shape: &Shape, cast: &Cast, dice: &mut Dice) -> Option<Lie> {
+    if !shape.payloads || dice.percent(50) {
+        return None;
+    }
+    let shown = draw_shown(cast, dice)?;
+    Some(match dice.percent(50) {
+        true => Lie::PayloadKey { shown },
+        false => Lie::Begin { shown, how: BeginLie::Payload, after: None },
     })
 }
 

@@ -21,6 +21,7 @@ mod fault;
 mod forge;
 mod forge_begin;
 mod forge_ending;
+mod forge_payload;
 mod forge_roster;
 mod forget;
 mod lie;

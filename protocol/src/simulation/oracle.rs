@@ -2,11 +2,13 @@
 
 mod answers;
 mod leakage;
+mod payload;
 mod space;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use leakage::Released;
+use payload::PayloadKeys;
 
 use super::blocks;
 use super::masks::Masks;
@@ -95,6 +97,7 @@ pub(super) struct Oracle {
     /// Which Open each Check continues, and of which blocks it asks for sums.
     checks: BTreeMap<Digest, (Digest, Vec<u16>)>,
     released: Released,
+    payload_keys: PayloadKeys,
     fixed: BTreeMap<Digest, Fixed>,
     /// Which cohort each member confirmed.
     confirms: BTreeMap<(Name, SessionId, RoundNo), Digest>,
@@ -134,6 +137,7 @@ impl Oracle {
             opens: BTreeMap::new(),
             checks: BTreeMap::new(),
             released: Released::default(),
+            payload_keys: PayloadKeys::default(),
             fixed: BTreeMap::new(),
             confirms: BTreeMap::new(),
             shared: BTreeMap::new(),
@@ -231,10 +235,11 @@ impl Oracle {
     /// Takes note of what hospital and server signed, whether or not they did so as the protocol says.
     fn hear(&mut self, who: &Name, input: &Input) {
         let Input::Message { address, payload } = input else { return };
-        if !self.sent.contains(&chunk_digest(payload)) {
+        let is_true = self.sent.contains(&chunk_digest(payload));
+        if !is_true {
             self.tampered.insert((who.clone(), address.from.clone()));
         }
-        if !matches!(address.kind, Kind::Begin | Kind::Cohort | Kind::Open | Kind::Check) {
+        if !matches!(address.kind, Kind::Begin | Kind::Cohort | Kind::Open | Kind::Check | Kind::PayloadKey) {
             return;
         }
         let Ok(frame) = Frame::decode(payload) else { return };
@@ -244,6 +249,7 @@ impl Oracle {
                 self.judge_cohort(&frame);
             }
             Kind::Begin if by(&self.cast.hospital) => self.note_begin(&frame),
+            Kind::PayloadKey => self.payload_keys.hand(who, frame.envelope.session, is_true),
             Kind::Open if by(&self.cast.hospital) => {
                 if let Ok(open) = frame.envelope.body::<Open>() {
                     self.opens.insert(frame.digest, (frame.envelope.after, open));
@@ -297,6 +303,10 @@ impl Oracle {
         let Some(asked) = self.begins.get(&begin) else {
             return self.fail("share", format!("{who} shares what nobody asked for"));
         };
+        let of = (frame.envelope.session, frame.envelope.round);
+        if !self.payload_keys.fit(who, of, &asked.begin) {
+            return self.fail("payload", format!("{who} shares in round {} with another payload key", of.1.0));
+        }
         self.places.insert((asked.roster, core.place), i);
         self.shares.entry((begin, core.place)).or_default().insert(frame.digest);
         let rides = core.chunks == [chunk_digest(&frame.attachment)];

@@ -128,6 +128,9 @@ impl<'a> Play<'a> {
         let oracle = Rc::new(RefCell::new(Oracle::new(shape, &cast, liars)));
         let mut weather = Weather::new(source, silent, Network::START, Liars::new(lies, &cast, shape));
         shape.silent.iter().for_each(|_| weather.counts.add("silent patient"));
+        if shape.payloads {
+            weather.counts.add("payloads");
+        }
         let weather = Rc::new(RefCell::new(weather));
         let mut net = Network::new(seed);
         let (looks, passes, writes) = (oracle.clone(), weather.clone(), weather.clone());

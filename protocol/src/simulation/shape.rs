@@ -56,6 +56,9 @@ pub struct Shape {
     pub acts: Vec<Act>,
     /// Patients who join and never answer.
     pub silent: Vec<u8>,
+    /// Whether questions carry a payload.
+    #[serde(default)]
+    pub payloads: bool,
 }
 
 impl Shape {
@@ -79,8 +82,10 @@ impl Shape {
             dimension: dimension as u32,
             acts: acts(dice),
             silent: Vec::new(),
+            payloads: false,
         };
         shape.silent = shape.draw_silent(dice);
+        shape.payloads = dice.percent(15);
         shape
     }
 
@@ -124,7 +129,7 @@ impl Shape {
             min_cohort: Some(self.min_cohort.into()),
             candidates: Vec::new(),
             servers: cast.servers.clone(),
-            payloads: false,
+            payloads: self.payloads,
             join_seconds: JOIN_SECONDS,
             not_after: now.plus_seconds(SESSION_SECONDS),
         })

@@ -123,7 +123,7 @@ mod tests {
     fn shape(patients: u8) -> Shape {
         let (marked, servers, committee, threshold, min_cohort, dimension) = (patients, 1, 4, 1, 3, 1);
         let (acts, silent) = (Vec::new(), Vec::new());
-        Shape { patients, marked, servers, committee, threshold, min_cohort, dimension, acts, silent }
+        Shape { patients, marked, servers, committee, threshold, min_cohort, dimension, acts, silent, payloads: false }
     }
 
     /// Rounds over one snapshot, all blocks of each opened over these people.
