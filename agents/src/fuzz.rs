@@ -273,8 +273,8 @@ fn bad_offers_are_refused() {
     pelt("offer", offers(), offer);
 }
 
-/// One cell of 10 MB, wherever it stands: to read the table takes a few times its size in memory, and a second or two; what is
-/// wrong with it is said in few words.
+/// One cell of 10 MB, wherever it stands: to read the table takes a few times its size in memory, and what is wrong with
+/// it is said in few words.
 #[test]
 fn a_cell_of_ten_megabytes_takes_little_and_is_not_repeated() {
     const SIZE: usize = 10 << 20;
@@ -299,13 +299,11 @@ fn a_cell_of_ten_megabytes_takes_little_and_is_not_repeated() {
         (format!("{letters},{letters}\n1,2\n"), Some("line 1: the header has column `xx")),
     ] {
         std::fs::write(&path, &text).unwrap();
-        let since = std::time::Instant::now();
         let mut read = None;
         let took = allocation_counter::measure(|| {
             read = Some(read_table_exactly(&path, &["age".to_owned()], None, None, 1_000_000_000));
         });
         let begins = text.get(..20).unwrap_or_default();
-        assert!(since.elapsed().as_secs() < 60, "{begins}: {:?}", since.elapsed());
         assert!(took.bytes_max < TIMES * text.len() as u64, "{begins}: {} bytes took {}", text.len(), took.bytes_max);
         match (read.unwrap(), wrong) {
             (Ok((table, _)), None) => assert_eq!(table.rows.len(), 1, "{begins}"),
