@@ -279,7 +279,7 @@ impl<M: Machine> Driver<M> {
     async fn carry_out(&mut self, effects: Effects) -> anyhow::Result<Vec<Event>> {
         self.store.commit(&self.name, effects.store).await?;
         for outgoing in effects.send {
-            self.mailer.send(outgoing)?;
+            self.mailer.send(outgoing).map_err(|closed| self.last_words().unwrap_or(closed))?;
         }
         for address in effects.read {
             self.read(address);
@@ -305,7 +305,11 @@ impl<M: Machine> Driver<M> {
     fn read(&self, address: Address) {
         let (board, back) = (self.board.clone(), self.give_back.clone());
         tokio::spawn(async move {
-            let read = board.read(&address).await;
+            let read = match board.read(&address).await {
+                // Nobody may read any more what is for a party that was revoked meanwhile: it is lost to whoever asks.
+                Err(error) if error.is_refused() => Ok(None),
+                read => read,
+            };
             let _ = back.send(read.map(|payload| Back::Read(address, payload)).map_err(Into::into));
         });
     }
@@ -340,7 +344,14 @@ impl<M: Machine> Driver<M> {
     /// # Errors
     /// If the board refuses it for good.
     pub async fn flush(&mut self) -> anyhow::Result<()> {
-        self.mailer.flush().await
+        let flushed = self.mailer.flush().await;
+        flushed.map_err(|closed| self.last_words().unwrap_or(closed))
+    }
+
+    /// Why the way to the board is closed, which the mailer reports before it closes it; the agent ends by it, and so nothing
+    /// else that came back is of use.
+    fn last_words(&mut self) -> Option<anyhow::Error> {
+        std::iter::from_fn(|| self.back.try_recv().ok()).find_map(Result::err)
     }
 }
 

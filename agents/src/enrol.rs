@@ -125,7 +125,10 @@ impl Home {
         }
         make_dir(&self.broker_dir())?;
         let desk = Desk { home: self, ca, register: Register::of(self.ca_dir()) };
-        let mut parties = INFRASTRUCTURE.iter().filter_map(|(name, role)| Some((name.parse().ok()?, *role)));
+        let revoked = desk.register.revoked()?;
+        let parties = INFRASTRUCTURE.iter().filter_map(|(name, role)| Some((name.parse().ok()?, *role)));
+        // Of a revoked one nothing is needed any more.
+        let mut parties = parties.filter(|(name, _)| !revoked.contains(name));
         parties.try_for_each(|(name, role)| desk.complete(&name, role).map(drop))
     }
 
@@ -362,6 +365,20 @@ mod tests {
         assert_eq!(home.patients().unwrap().len(), MOST_MARKED - 1);
         assert_eq!(enrol(&home, &name("dave"), None).unwrap().role, Role::Member);
         assert_eq!(enrol(&home, &name("erin"), None).unwrap().role, Role::Patient);
+    }
+
+    #[test]
+    fn a_home_does_without_the_folders_of_what_is_revoked() {
+        let (_dir, home) = new_home();
+        for party in ["hospital", "server", "monitor"] {
+            home.authority().unwrap().revoke(&name(party)).unwrap();
+            fs::remove_dir_all(home.party_dir(&name(party))).unwrap();
+        }
+        home.init(None).unwrap();
+        assert_eq!(home.parties().unwrap(), [(name("broker"), Role::Broker), (name("operator"), Role::Operator)]);
+        assert!(!home.party_dir(&name("hospital")).exists());
+        fs::remove_dir_all(home.party_dir(&name("operator"))).unwrap();
+        assert!(matches!(home.init(None), Err(EnrolError::Elsewhere { .. })));
     }
 
     #[test]

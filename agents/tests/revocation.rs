@@ -6,7 +6,8 @@ mod support;
 use std::collections::BTreeSet;
 
 use nats::LinkError;
-use support::{Home, Study};
+use protocol::Kind;
+use support::{Home, Signal, Study};
 
 /// Revokes `name`, and waits until the broker, which runs, has cut it off.
 #[track_caller]
@@ -78,6 +79,39 @@ fn a_revoked_hospital_asks_nothing_any_more_and_another_one_does() {
     study.parties.remove("broker").unwrap().kill();
     study.start_broker();
     study.ask(&["--name", "clinic"]).opened("6", 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_revoked_server_left_to_be_checked_ends_the_round_in_words() {
+    let study = Study::start(None, &[("alice", "1"), ("bob", "2"), ("charlie", "3")]);
+    study.ask(&[]).opened("6", 3);
+    study.home.hand_over("alice 4 --snapshot 2");
+    study.home.hand_over("bob 5 --snapshot 2");
+    study.home.hand_over("charlie 6 --snapshot 2");
+    let mut capture = study.capture().await;
+    study.parties["server"].signal(Signal::STOP);
+    let asked = study.begin(&["--snapshot", "2", "--retries", "0"]);
+    capture.until(Kind::Begin, 1).await;
+    // The server adds, and is revoked before the hospital can look at what it added.
+    asked.signal(Signal::STOP);
+    study.parties["server"].signal(Signal::CONT);
+    capture.until(Kind::MaskedSum, 1).await;
+    revoke(&study, "server");
+    asked.signal(Signal::CONT);
+    asked.ended().aborted("check_lost");
+}
+
+#[test]
+fn ward_up_goes_on_without_a_patient_that_is_revoked() {
+    let home = Home::new();
+    let mut up = home.start("up alice=1 bob=2 charlie=4 dave=8 --keep");
+    up.says("everything stays running");
+    assert_eq!(home.run("certs revoke dave").code, Some(0));
+    let ended = up.says("dave ended:");
+    assert!(ended.contains("has cut off dave") && ended.contains("the others go on"), "{ended}");
+    ["alice 1", "bob 2", "charlie 4"].iter().for_each(|who| _ = home.hand_over(&format!("{who} --snapshot next")));
+    home.run("--json hospital sum --new --patients 3 --snapshot next").opened("7", 3);
+    up.stop();
 }
 
 #[test]

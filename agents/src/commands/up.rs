@@ -283,7 +283,8 @@ impl Up<'_> {
                 None => format!("{what} ended: {words}"),
             };
             match status.code() {
-                Some(2) => usage!("{what}: {words}"),
+                // Whoever revokes a patient means that one alone.
+                Some(2) if !self.is_revoked_patient(what)? => usage!("{what}: {words}"),
                 _ if self.patients.contains(what) => {
                     note!("{how}; the others go on");
                     self.lost.push(how);
@@ -291,6 +292,11 @@ impl Up<'_> {
                 _ => anyhow::bail!(how),
             }
         }
+    }
+
+    fn is_revoked_patient(&self, what: &String) -> anyhow::Result<bool> {
+        let revoked = self.home.register().map(|register| register.revoked()).transpose()?.unwrap_or_default();
+        Ok(self.patients.contains(what) && revoked.iter().any(|name| name.as_str() == what))
     }
 
     /// Why there is no answer, with the patients that ended before: they may be why.
