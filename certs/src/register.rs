@@ -132,11 +132,23 @@ impl Register {
     pub fn all(&self) -> Result<Vec<Certificate>, RegisterError> {
         match &self.0 {
             Kept::Memory(memory) => Ok(memory.issued.values().cloned().collect()),
+            Kept::Folder(_) => {
+                let found: Result<Vec<_>, _> = self.names()?.iter().map(|name| self.get(name)).collect();
+                Ok(found?.into_iter().flatten().collect())
+            }
+        }
+    }
+
+    /// Every name that was ever issued; also revoked ones. It reads no file.
+    ///
+    /// # Errors
+    /// [`RegisterError::File`] if the folder cannot be read.
+    pub fn names(&self) -> Result<BTreeSet<Name>, RegisterError> {
+        match &self.0 {
+            Kept::Memory(memory) => Ok(memory.issued.keys().cloned().collect()),
             Kept::Folder(dir) => {
                 let folder = dir.join(ISSUED);
-                let names = names(&folder, ".pem").map_err(|cause| RegisterError::File { path: folder, cause })?;
-                let found: Result<Vec<_>, _> = names.iter().map(|name| self.get(name)).collect();
-                Ok(found?.into_iter().flatten().collect())
+                names(&folder, ".pem").map_err(|cause| RegisterError::File { path: folder, cause })
             }
         }
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
-use certs::Host;
+use certs::{Host, Register};
 use nats::{Broker, BrokerError, BrokerSettings, Inbox, Operator, Quota};
 use protocol::{Caretaker, Name, Purge, Role};
 use tokio::process::Command;
@@ -20,6 +20,8 @@ use crate::life::Stop;
 use crate::lock::Running;
 use crate::report::note;
 
+/// The longest step of a file system's time: two names may be entered in one.
+const STEP: Duration = Duration::from_secs(2);
 /// How often it is looked whether somebody was enrolled or revoked.
 const LOOK: Duration = Duration::from_millis(50);
 /// The port of the last time, in the broker's folder.
@@ -165,8 +167,11 @@ impl Keeper {
         if register == self.register {
             return Ok(());
         }
-        let listed = parties(&self.home)?;
-        let (new, gone) = (missing_in(&self.parties, &listed), missing_in(&listed, &self.parties));
+        let new = unknown(parties(&self.home)?, &self.parties);
+        // A listing that is made while a folder changes may miss a name: only who was revoked goes.
+        let known = self.parties.iter().cloned();
+        let (gone, mut listed): (Vec<_>, Vec<_>) = known.partition(|(_, name)| register.revoked.contains(name));
+        listed.extend(new.iter().cloned());
         if !new.is_empty() || !gone.is_empty() {
             self.broker.reload(&listed).await?;
             self.admit(&new).await?;
@@ -204,25 +209,29 @@ impl Keeper {
 /// What tells that the CA's register has changed.
 #[derive(PartialEq, Eq)]
 struct Changes {
-    /// When somebody was last entered, if that is over.
-    enrolled: Option<SystemTime>,
-    /// The names themselves: two changes may have one time, and no revocation may be missed.
+    /// When somebody was last entered.
+    entered: Option<SystemTime>,
+    /// Who was entered, while somebody else may be at the same time, as the file system tells it.
+    names: Option<BTreeSet<Name>>,
     revoked: BTreeSet<Name>,
 }
 
 impl Changes {
     fn of(home: &Home) -> anyhow::Result<Self> {
-        let changed = fs::metadata(home.ca_dir().join(certs::ISSUED)).and_then(|folder| folder.modified()).ok();
-        // A file system's time has steps, and two entries may be made in one: just changed is no time to go by.
-        let enrolled = changed.filter(|at| at.elapsed().map_or(true, |age| age > LOOK));
-        let revoked = home.register().map(|register| register.revoked()).transpose()?.unwrap_or_default();
-        Ok(Self { enrolled, revoked })
+        let entered = fs::metadata(home.ca_dir().join(certs::ISSUED)).and_then(|folder| folder.modified()).ok();
+        // A clock that was set back makes every time a new one.
+        let is_new = entered.is_some_and(|at| at.elapsed().map_or(true, |age| age <= STEP));
+        let register = Register::of(home.ca_dir());
+        let names = is_new.then(|| register.names()).transpose()?;
+        Ok(Self { entered, names, revoked: register.revoked()? })
     }
 }
 
-/// Those of `parties` that are not among `those`.
-fn missing_in(those: &[(Role, Name)], parties: &[(Role, Name)]) -> Vec<(Role, Name)> {
-    parties.iter().filter(|party| !those.contains(party)).cloned().collect()
+/// Those of `found` that are not among `known`.
+fn unknown(mut found: Vec<(Role, Name)>, known: &[(Role, Name)]) -> Vec<(Role, Name)> {
+    let known: BTreeSet<&Name> = known.iter().map(|(_, name)| name).collect();
+    found.retain(|(_, name)| !known.contains(name));
+    found
 }
 
 fn names(parties: &[(Role, Name)]) -> Vec<Name> {
@@ -291,4 +300,38 @@ fn tied(binary: &Path) -> Command {
     let mut command = Command::new(this);
     command.arg("exec-tied").arg(binary).stdin(std::process::Stdio::null());
     command
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::enrol::enrol;
+    use crate::fixtures::{name, new_home};
+
+    #[test]
+    fn a_name_that_is_entered_within_a_step_of_the_clock_is_noticed() {
+        let (_dir, home) = new_home();
+        let issued = fs::File::open(home.ca_dir().join(certs::ISSUED)).unwrap();
+        let now = SystemTime::now();
+        // Now, and before the clock was set back.
+        for (at, who) in [(now, "alice"), (now + Duration::from_secs(86_400), "bob")] {
+            issued.set_modified(at).unwrap();
+            let before = Changes::of(&home).unwrap();
+            enrol(&home, &name(who), None).unwrap();
+            issued.set_modified(at).unwrap();
+            assert!(Changes::of(&home).unwrap() != before, "{who}");
+        }
+        // Nobody else comes at a time that is over, and the names are not read again and again.
+        issued.set_modified(now - 2 * STEP).unwrap();
+        assert!(Changes::of(&home).unwrap().names.is_none());
+    }
+
+    #[test]
+    fn who_is_listed_already_is_not_admitted_again() {
+        let party = |who: &str| (Role::Patient, name(who));
+        let known = [party("bob"), party("alice")];
+        assert_eq!(unknown(vec![party("alice"), party("dave")], &known), [party("dave")]);
+    }
 }
