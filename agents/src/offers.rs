@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +19,16 @@ use crate::exit::Usage;
 pub const LOOK: Duration = Duration::from_millis(50);
 /// How long an agent may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// After so long nobody waits any more for what lies there.
+const ABANDONED: Duration = Duration::from_secs(60);
+
+/// What another process is still writing.
+const DRAFT: &str = "draft";
+/// What it hands over.
+const OFFER: &str = "offer";
+/// What it is told.
+const ANSWER: &str = "answer";
 
 /// Data under a label.
 #[derive(Serialize, Deserialize)]
@@ -37,11 +47,12 @@ pub async fn hand_over(dir: &Path, offer: &Offer) -> anyhow::Result<()> {
     let folder = folder(dir);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
     let id = format!("{:x}-{:x}", std::process::id(), crate::driver::now().0);
-    let (draft, asked, answered) =
-        (folder.join(format!("{id}.draft")), folder.join(format!("{id}.offer")), folder.join(format!("{id}.answer")));
+    let (asked, answered) = (folder.join(format!("{id}.{OFFER}")), folder.join(format!("{id}.{ANSWER}")));
     let bytes = Zeroizing::new(rmp_serde::to_vec(offer)?);
-    fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&draft)?.write_all(&bytes)?;
-    fs::rename(&draft, &asked)?;
+    // Readable by its owner only, and removed unless all of it comes into place.
+    let mut draft = tempfile::Builder::new().suffix(&format!(".{DRAFT}")).tempfile_in(&folder)?;
+    draft.write_all(&bytes)?;
+    draft.persist_noclobber(&asked).map_err(|refused| refused.error)?;
     let answer = tokio::time::timeout(PATIENCE, wait_for(&answered)).await;
     let _ = fs::remove_file(&asked);
     let answer = answer.context("the running agent does not take the data: is it stopped or still starting?")??;
@@ -61,7 +72,8 @@ async fn wait_for(answered: &Path) -> std::io::Result<String> {
     }
 }
 
-/// The offers that wait in `dir`, each with the file to answer it by.
+/// The offers that wait in `dir`, each with the file to answer it by. What a process began or was told that was killed
+/// meanwhile goes.
 ///
 /// # Errors
 /// If the folder cannot be read.
@@ -74,7 +86,9 @@ pub fn waiting(dir: &Path) -> std::io::Result<Vec<(PathBuf, Offer)>> {
     let mut offers = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "offer") {
+        if is_abandoned(&path) {
+            fs::remove_file(&path)?;
+        } else if path.extension().is_some_and(|extension| extension == OFFER) {
             // Who offered may have given up by now.
             let claimed = own(&path, "claimed");
             if fs::rename(&path, &claimed).is_err() {
@@ -83,7 +97,7 @@ pub fn waiting(dir: &Path) -> std::io::Result<Vec<(PathBuf, Offer)>> {
             let bytes = Zeroizing::new(fs::read(&claimed)?);
             fs::remove_file(&claimed)?;
             if let Ok(offer) = rmp_serde::from_slice(&bytes) {
-                offers.push((path.with_extension("answer"), offer));
+                offers.push((path.with_extension(ANSWER), offer));
             }
         }
     }
@@ -109,6 +123,13 @@ pub fn clear(dir: &Path) -> std::io::Result<()> {
     drafts::clear(&folder(dir), OF_RUNNING)
 }
 
+/// Whether it is a draft or an answer of which nobody knows any more.
+fn is_abandoned(path: &Path) -> bool {
+    let of_another = path.extension().is_some_and(|extension| extension == DRAFT || extension == ANSWER);
+    let age = || fs::metadata(path).and_then(|file| file.modified()).ok()?.elapsed().ok();
+    of_another && age().is_some_and(|age| age > ABANDONED)
+}
+
 /// The agent's own file beside that of an offer.
 fn own(file: &Path, extension: &str) -> PathBuf {
     let name = file.with_extension(extension).file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -123,7 +144,12 @@ fn folder(dir: &Path) -> PathBuf {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::fs::File;
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::input::value_record;
+    use crate::profile::Profile;
 
     #[test]
     fn data_that_a_killed_agent_had_taken_go_and_what_waits_stays() {
@@ -136,6 +162,33 @@ mod tests {
         assert!(waits.exists() && !taken.exists());
         // It is no offer, and is not left either.
         assert!(waiting(dir.path()).unwrap().is_empty());
+        assert_eq!(fs::read_dir(folder(dir.path())).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_goes_when_nobody_can_wait_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder(dir.path()).join(name);
+        fs::create_dir(folder(dir.path())).unwrap();
+        let old = SystemTime::now() - ABANDONED - Duration::from_secs(1);
+        for name in ["1.draft", "2.answer", "3.draft", "4.answer"] {
+            fs::write(at(name), "").unwrap();
+        }
+        ["1.draft", "2.answer"].iter().for_each(|name| File::open(at(name)).unwrap().set_modified(old).unwrap());
+        assert!(waiting(dir.path()).unwrap().is_empty());
+        assert!(!at("1.draft").exists() && !at("2.answer").exists());
+        assert!(at("3.draft").exists() && at("4.answer").exists());
+    }
+
+    #[tokio::test]
+    async fn an_offer_is_in_place_as_a_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let schema = Profile::standard(&certs::Study::default()).schema;
+        let offer = Offer { snapshot: "1".parse().unwrap(), record: value_record("7", &schema).unwrap() };
+        let handed = async || tokio::time::timeout(LOOK, hand_over(dir.path(), &offer)).await;
+        handed().await.unwrap_err();
+        let (_, taken) = waiting(dir.path()).unwrap().pop().unwrap();
+        assert_eq!(taken.record, offer.record);
         assert_eq!(fs::read_dir(folder(dir.path())).unwrap().count(), 0);
     }
 }

@@ -12,10 +12,11 @@ use tokio::task::JoinHandle;
 
 use crate::cli::{PatientArgs, PatientsArgs};
 use crate::connect::{Way, connect};
+use crate::drafts::{self, OF_RUNNING};
 use crate::driver::{Driver, moment};
 use crate::enrol::enrol;
 use crate::exit::{is_cut_off, usage};
-use crate::home::Home;
+use crate::home::{Home, make_dir};
 use crate::input::{self, SecretText};
 use crate::labels;
 use crate::life::Stop;
@@ -54,9 +55,9 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
         );
     }
     super::prepare(home)?;
-    if home.has_ca() && enrol(home, &name, None)?.new {
-        let _alone = home.lock()?;
-        profile.save(&dir)?;
+    if home.has_ca() {
+        write_if_new(home, &name, &profile)?;
+        enrol(home, &name, None)?;
     }
     let credentials = home.credentials_as(&name, Role::Patient)?;
     let running = match Running::claim(&dir, tied) {
@@ -85,6 +86,18 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
     let ended = agent.serve(&mut stop, args.once, Some(&dir)).await;
     drop(running);
     ended
+}
+
+/// Writes down the profile of a patient that is not enrolled yet, so that it has one also if it is killed in between. Who was
+/// enrolled by `ward up` has none: the rules of one study are not a patient's own.
+fn write_if_new(home: &Home, name: &Name, profile: &Profile) -> anyhow::Result<()> {
+    let (dir, _alone) = (home.party_dir(name), home.lock()?);
+    let issued = home.register().map(|register| register.get(name)).transpose()?.flatten();
+    if issued.is_none() && !Profile::is_written(&dir) {
+        make_dir(&dir)?;
+        profile.save(&dir)?;
+    }
+    Ok(())
 }
 
 /// The profile that the patient with the folder `dir` wrote down: nobody else's command line changes it. Without one the
@@ -157,7 +170,7 @@ pub async fn run_table(home: &Home, way: &Way, args: &PatientsArgs, tied: bool) 
     let (table, scale) = table::read_table_exactly(&args.csv, &args.column, args.limit, Some(args.scale), args.bound)?;
     let scaled_bound = args.bound.saturating_mul(scale.get());
     let study = super::study(home)?;
-    let store = Store::open(&home.path().join("patients.redb"))?;
+    let store = store_of_tables(home)?;
     let mut running = Vec::new();
     let mut agents = Vec::new();
     for (name, record) in table.rows {
@@ -191,6 +204,14 @@ pub async fn run_table(home: &Home, way: &Way, args: &PatientsArgs, tied: bool) 
         ended = until_one_fails(tasks) => ended,
         () = stop.asked() => Ok(()),
     }
+}
+
+/// The store that all rows share. What another process began of it that was killed goes: under the home's lock, as none of the
+/// rows' own is held yet.
+fn store_of_tables(home: &Home) -> anyhow::Result<Store> {
+    let _alone = home.lock()?;
+    drafts::clear(home.path(), OF_RUNNING)?;
+    Store::open(&home.path().join("patients.redb"))
 }
 
 /// Returns when one of the rows ends for another reason than that the broker cut it off, which is its own affair alone; or
@@ -318,5 +339,30 @@ fn tell(name: &Name, event: &Event) {
             note!("session {}, round {round}: aborted: {reason}", session.short());
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::fixtures::{name, new_home};
+
+    #[test]
+    fn a_new_patient_has_its_profile_before_it_is_enrolled_and_keeps_it() {
+        let (_dir, home) = new_home();
+        let (alice, bob) = (name("alice"), name("bob"));
+        let study = home.study().unwrap();
+        let careful = |least| with_flags(Profile::standard(&study), Some(least), None, None).unwrap();
+        for least in [7, 3] {
+            write_if_new(&home, &alice, &careful(least)).unwrap();
+            let written = Profile::load_or_default(&home.party_dir(&alice), &study).unwrap();
+            assert_eq!(written.policy.min_cohort, 7);
+            enrol(&home, &alice, None).unwrap();
+        }
+        enrol(&home, &bob, None).unwrap();
+        write_if_new(&home, &bob, &careful(7)).unwrap();
+        assert!(!Profile::is_written(&home.party_dir(&bob)));
     }
 }
