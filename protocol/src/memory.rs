@@ -120,9 +120,11 @@ impl Network {
     /// The time and fresh bytes for one input of a party.
     fn moment(&mut self, name: &Name) -> Moment {
         self.draws += 1;
-        let party = self.parties.get(name);
-        let now = party.map_or(self.now, |party| party.now(self.now));
-        let draw = party.and_then(|party| party.draw).unwrap_or(self.draws);
+        let (mut now, mut draw) = (self.now, self.draws);
+        if let Some(party) = self.parties.get_mut(name) {
+            now = party.tell(now);
+            draw = party.draw.unwrap_or(draw);
+        }
         Moment::new(now, kdf::derive("ward/1 memory draw", &self.seed, &[&draw.to_le_bytes()]))
     }
 

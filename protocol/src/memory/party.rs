@@ -55,6 +55,8 @@ pub(super) struct Party {
     pub(super) dies_after: Option<usize>,
     /// By how many milliseconds its clock is ahead of the study's.
     pub(super) ahead: i64,
+    /// The last time that it was told since it runs.
+    told: Time,
     /// Jobs that are not run yet: a party that dies loses them.
     pub(super) jobs: VecDeque<(JobId, Job)>,
     /// Until when its jobs take, by the study's clock.
@@ -77,6 +79,7 @@ impl Party {
             dies_before: None,
             dies_after: None,
             ahead: 0,
+            told: Time(0),
             jobs: VecDeque::new(),
             slow_until: Time(0),
             draw: None,
@@ -87,6 +90,12 @@ impl Party {
     /// Now, by its own clock.
     pub(super) fn now(&self, now: Time) -> Time {
         Time(now.0.saturating_add_signed(self.ahead))
+    }
+
+    /// Now, as its machine is told: a clock that is set back stands still for a machine that runs.
+    pub(super) fn tell(&mut self, now: Time) -> Time {
+        self.told = self.told.max(self.now(now));
+        self.told
     }
 
     /// When it wants to be woken, by the study's clock.
@@ -113,6 +122,7 @@ impl Party {
     pub(super) fn die(&mut self) {
         self.machine = None;
         self.wake = None;
+        self.told = Time(0);
         self.jobs.clear();
         self.disarm();
     }

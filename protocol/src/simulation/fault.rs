@@ -137,6 +137,18 @@ pub enum Blow {
         /// How far its clock jumps.
         millis: i64,
     },
+    /// Its clock jumps while it runs.
+    Step {
+        /// Who.
+        who: Name,
+        /// How far; for one that is set back it stands still as long.
+        millis: i64,
+    },
+    /// The broker cuts off its connection, as of one that reads too slowly: it follows the board from the first message again.
+    Reconnect {
+        /// Who.
+        who: Name,
+    },
     /// Nothing reaches it.
     Deaf {
         /// Who.
@@ -197,7 +209,7 @@ pub enum Fault {
 }
 
 /// A kind of fault, and how often it must have happened in a thousand runs for them to say anything.
-pub const KINDS: [(&str, u64); 41] = [
+pub const KINDS: [(&str, u64); 44] = [
     ("drop", 1500),
     ("repeat", 5000),
     ("reorder", 6000),
@@ -211,6 +223,8 @@ pub const KINDS: [(&str, u64); 41] = [
     ("older store", 50),
     ("lost store", 100),
     ("clock jump", 150),
+    ("clock step", 100),
+    ("cut off", 100),
     ("deaf", 100),
     ("mute", 80),
     ("partition", 250),
@@ -225,6 +239,7 @@ pub const KINDS: [(&str, u64); 41] = [
     ("readdressed", 1000),
     ("forged", 1000),
     ("replayed", 200),
+    ("chunk", 100),
     ("another cohort", 100),
     ("another masked sum", 10),
     ("another list", 50),
@@ -324,6 +339,8 @@ pub(super) fn draw_blows(shape: &Shape, cast: &Cast, dice: &mut Dice, splits: &m
     blows.extend(lie::draw_splits(shape, cast, splits, |who| restored.takes(who)).into_iter().map(Fault::Lie));
     blows.extend(plot::draw(cast, usize::from(shape.marked), horizon, splits));
     blows.extend(lie::draw_payload(shape, cast, splits).map(Fault::Lie));
+    blows.extend(plot::draw_steps(cast, horizon, splits));
+    blows.extend(plot::draw_cut_offs(cast, horizon, splits));
     blows
 }
 

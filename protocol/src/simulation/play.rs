@@ -380,6 +380,14 @@ impl<'a> Play<'a> {
             Blow::Deaf { who, millis } => self.cut("deaf", blow, who, (true, false), *millis),
             Blow::Mute { who, millis } => self.cut("mute", blow, who, (false, true), *millis),
             Blow::Partition { who, millis } => self.cut("partition", blow, who, (true, true), *millis),
+            Blow::Step { who, millis } => {
+                self.record("clock step", blow);
+                self.net.skew(who, *millis);
+            }
+            Blow::Reconnect { who } => {
+                self.record("cut off", blow);
+                self.follow_anew(who);
+            }
             Blow::SlowJobs { who, millis } => {
                 self.record("slow jobs", blow);
                 self.net.slow(who, *millis);
@@ -457,6 +465,12 @@ impl<'a> Play<'a> {
             self.offer(&back.who, &[1, 2], 0);
             self.net.redeliver(&back.who);
         }
+    }
+
+    /// A party is connected again, and follows the board from its first message.
+    fn follow_anew(&mut self, who: &Name) {
+        self.net.reconnect(who);
+        self.net.redeliver(who);
     }
 
     /// The broker is back: everybody who runs notices, and follows it from its first message.

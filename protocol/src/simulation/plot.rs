@@ -91,3 +91,25 @@ fn draw_second_cohort(cast: &Cast, marked: usize, dice: &mut Dice) -> Vec<Fault>
     }
     faults
 }
+
+/// Clocks of some that run are set.
+pub(super) fn draw_steps(cast: &Cast, horizon: u64, dice: &mut Dice) -> Vec<Fault> {
+    let count = if dice.percent(15) { dice.within(1, 3) } else { 0 };
+    let everybody: Vec<&Name> = cast.everybody().collect();
+    let set = |_| {
+        let (who, millis) = ((*dice.one_of(&everybody)?).clone(), dice.within(0, 400_000) as i64 - 200_000);
+        Some(Fault::Blow(dice.below(horizon), Blow::Step { who, millis }))
+    };
+    (0..count).filter_map(set).collect()
+}
+
+/// Some are cut off by the broker.
+pub(super) fn draw_cut_offs(cast: &Cast, horizon: u64, dice: &mut Dice) -> Vec<Fault> {
+    let count = if dice.percent(15) { dice.within(1, 3) } else { 0 };
+    let everybody: Vec<&Name> = cast.everybody().collect();
+    let cut = |_| {
+        let who = (*dice.one_of(&everybody)?).clone();
+        Some(Fault::Blow(dice.below(horizon), Blow::Reconnect { who }))
+    };
+    (0..count).filter_map(cut).collect()
+}

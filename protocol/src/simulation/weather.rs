@@ -235,6 +235,9 @@ impl Weather {
             Source::Listed(fates) => fates.get(&which).copied(),
         }?;
         self.counts.add(fate.name());
+        if which.kind == Kind::Chunk {
+            self.counts.add("chunk");
+        }
         self.fired.push(Fault::Message(which, fate));
         Some(fate)
     }
