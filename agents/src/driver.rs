@@ -14,6 +14,7 @@ use protocol::{
     Address, Effects, Event, Hospital, Input, Job, JobId, Moment, Name, Outcome, Patient, Plan, Server, SessionId, Time,
 };
 use rand::TryRng as _;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::faults::Faults;
@@ -80,12 +81,21 @@ impl Machine for Hospital {
 
 /// Now, in milliseconds since the Unix epoch; it never runs backwards while the process lives.
 pub fn now() -> Time {
-    static START: OnceLock<(Instant, u64)> = OnceLock::new();
-    let (start, epoch) = START.get_or_init(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        (Instant::now(), since.as_millis() as u64)
-    });
-    Time(epoch + start.elapsed().as_millis() as u64)
+    static START: OnceLock<(Duration, Duration)> = OnceLock::new();
+    let (start, epoch) =
+        START.get_or_init(|| (uptime(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()));
+    Time((*epoch + uptime().saturating_sub(*start)).as_millis() as u64)
+}
+
+/// For how long the system has been up, with the time that it slept: a laptop that was closed for an hour knows of it.
+fn uptime() -> Duration {
+    #[cfg(target_os = "linux")]
+    const CLOCK: ClockId = ClockId::Boottime;
+    // Elsewhere this one goes on in sleep, or there is none that does.
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: ClockId = ClockId::Monotonic;
+    let up = clock_gettime(CLOCK);
+    Duration::new(up.tv_sec.try_into().unwrap_or_default(), up.tv_nsec.try_into().unwrap_or_default())
 }
 
 /// The time and 32 fresh bytes of the system's generator.
