@@ -32,6 +32,8 @@ const GROUP_BYTES: usize = 256 * 1024;
 const LIGHT: usize = protocol::CHUNK_BYTES;
 /// How long a party may take to catch up.
 const CATCH_UP: Duration = Duration::from_secs(5);
+/// How long a party sleeps at most: the clock that wakes it stands still while the machine sleeps, and [`now`] does not.
+const NAP: Duration = Duration::from_secs(10);
 /// How long a party that is asked to stop may take to write what it has said.
 const FLUSH: Duration = Duration::from_secs(2);
 /// How long a message may take from the connection to the machine.
@@ -180,7 +182,7 @@ impl<M: Machine> Driver<M> {
     /// # Errors
     /// If the board or a job fails for good: the agent must end.
     pub async fn ready(&mut self) -> anyhow::Result<Ready> {
-        let wait = self.wake.map(|wake| Duration::from_millis(wake.0.saturating_sub(now().0)));
+        let wait = self.wake.map(|wake| Duration::from_millis(wake.0.saturating_sub(now().0)).min(NAP));
         tokio::select! {
             biased;
             Some(back) = self.back.recv() => Ok(Ready(Taken::Back(back?))),
@@ -195,6 +197,19 @@ impl<M: Machine> Driver<M> {
     /// # Errors
     /// If the store, the board or the random generator fails for good: the agent must end.
     pub async fn take(&mut self, ready: Ready) -> anyhow::Result<Vec<Event>> {
+        self.take_hearing(ready, |_| Ok(())).await
+    }
+
+    /// As [`Driver::take`]. `hear` is told what happened before anything of it is stored: a process that is killed in between
+    /// hears it again when it is back.
+    ///
+    /// # Errors
+    /// As [`Driver::take`], and what `hear` says: then nothing is stored.
+    pub async fn take_hearing(
+        &mut self,
+        ready: Ready,
+        hear: impl FnMut(&Event) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Vec<Event>> {
         let mut effects = Effects::default();
         let mut settled = None;
         match ready.0 {
@@ -223,6 +238,7 @@ impl<M: Machine> Driver<M> {
                 }
             }
         }
+        effects.events.iter().try_for_each(hear)?;
         let events = self.carry_out(effects).await?;
         if !self.machine.is_in_round() {
             settled = self.open.take().or(settled);
@@ -240,11 +256,12 @@ impl<M: Machine> Driver<M> {
         Ok(())
     }
 
-    /// Takes what is on the board already: what others wrote while this party did not run. What happened.
+    /// Takes what is on the board already: what others wrote while this party did not run. What happened; `hear` is told as by
+    /// [`Driver::take_hearing`].
     ///
     /// # Errors
-    /// As [`Driver::take`].
-    pub async fn catch_up(&mut self) -> anyhow::Result<Vec<Event>> {
+    /// As [`Driver::take_hearing`].
+    pub async fn catch_up(&mut self, mut hear: impl FnMut(&Event) -> anyhow::Result<()>) -> anyhow::Result<Vec<Event>> {
         let mut events = Vec::new();
         let begun = Instant::now();
         loop {
@@ -253,7 +270,7 @@ impl<M: Machine> Driver<M> {
             while begun.elapsed() < CATCH_UP
                 && let Ok(ready) = tokio::time::timeout(HAND_ON, self.ready()).await
             {
-                events.extend(self.take(ready?).await?);
+                events.extend(self.take_hearing(ready?, &mut hear).await?);
             }
             if delivered || begun.elapsed() >= CATCH_UP {
                 return Ok(events);
@@ -317,7 +334,10 @@ impl<M: Machine> Driver<M> {
         tokio::spawn(async move {
             let read = match board.read(&address).await {
                 // Nobody may read any more what is for a party that was revoked meanwhile: it is lost to whoever asks.
-                Err(error) if error.is_refused() => Ok(None),
+                Err(error) if error.is_refused() => {
+                    tracing::warn!("{error}");
+                    Ok(None)
+                }
                 read => read,
             };
             let _ = back.send(read.map(|payload| Back::Read(address, payload)).map_err(Into::into));

@@ -127,8 +127,9 @@ pub enum AbortReason {
     BoardLost,
     /// The board lost what the masked sum is checked against.
     #[error(
-        "the sum could not be checked: the broker has no longer what {patient} shared, or something else stands in its \
-         place. Ask again, or without checks (--audit none)"
+        "the sum could not be checked: the broker has no longer what {patient} shared, something else stands in its place, \
+         or a server was revoked and nobody may read any more what was for it. Ask again, in a new session without such a \
+         server (--new)"
     )]
     CheckLost {
         /// Whose vector it is.

@@ -325,3 +325,23 @@ fn sessions_that_never_were_fill_no_log() {
     study.settle();
     assert_eq!(lost(&study), vec![p(0); 16]);
 }
+
+#[test]
+fn a_question_is_gone_on_with_as_it_was_asked() {
+    let mut study = asked(four());
+    let open = |study: &Study, change: fn(&mut Ask)| {
+        let (name, mut ask) = (name("hospital"), study.question());
+        change(&mut ask);
+        let hospital = Hospital::restore(study.net.me(&name).unwrap().clone(), study.net.store(&name).unwrap());
+        hospital.asking(&ask)
+    };
+    assert_eq!(open(&study, |_| {}), [(study.session, true)]);
+    assert_eq!(open(&study, |ask| ask.snapshot = snapshot("2")), []);
+    // A sum that is to be checked in full is not one that is not.
+    assert_eq!(open(&study, |ask| ask.audit = Audit::Full), []);
+    study.net.run();
+    assert_eq!(open(&study, |_| {}), []);
+    let other = |ask: &mut Ask| ask.snapshot = snapshot("2");
+    study.put(other);
+    assert_eq!(open(&study, other), [(study.session, false)], "it was asked something else before");
+}

@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use protocol::{
-    AbortReason, Answer, Ask, Column, Event, Hospital, Plan, PlanError, Question, Role, RoundNo, SessionId,
-    SessionInfo, Settings,
+    AbortReason, Ask, Column, Event, Hospital, Plan, PlanError, Question, Role, SessionId, SessionInfo, Settings,
 };
 
 use crate::cli::SumArgs;
@@ -41,10 +40,11 @@ pub async fn sum(home: &Home, way: &Way, args: &SumArgs, json: bool, tied: bool)
         board = connect(home, way, &credentials) => board?,
         () = stop.asked() => return Err(Stopped.into()),
     };
-    let (started, open) = (Instant::now(), hospital.sessions());
-    let mut asking = Asking { driver: Driver::new(args.name.clone(), hospital, board, store).await?, json };
+    let open = hospital.sessions();
+    let printer = Printer { json, asked: choice.resumed(), begun: Instant::now(), sessions: open.clone() };
+    let mut asking = Asking { driver: Driver::new(args.name.clone(), hospital, board, store).await?, printer };
     let caught = tokio::select! {
-        caught = asking.driver.catch_up() => caught?,
+        caught = asking.driver.catch_up(|event| asking.printer.hear(event)) => caught?,
         () = stop.asked() => return Err(Stopped.into()),
     };
     asking.end_unready().await?;
@@ -56,11 +56,13 @@ pub async fn sum(home: &Home, way: &Way, args: &SumArgs, json: bool, tied: bool)
     let mut begun = match choice {
         Choice::Resume(_) => Some(caught),
         Choice::Open(_) | Choice::New(_) => {
-            asking.leave(&open, caught, started).await?;
+            caught.iter().for_each(tell);
+            asking.leave(&open).await?;
             None
         }
     };
     let info = asking.open(choice).await?;
+    asking.printer.sessions.push(info.clone());
     for round in 1..=args.rounds {
         let last = args.last && round == args.rounds;
         asking.answer(&info, args, last, begun.take(), &mut stop).await?;
@@ -72,10 +74,10 @@ pub async fn sum(home: &Home, way: &Way, args: &SumArgs, json: bool, tied: bool)
 fn unfinished(hospital: &Hospital, args: &SumArgs) -> Option<SessionInfo> {
     let open = hospital.asking(&ask(args, false));
     let newest = hospital.sessions().last().map(|info| info.session);
-    let fits = |(session, round): &(SessionId, RoundNo)| match &args.session {
+    let fits = |(session, is_only): &(SessionId, bool)| match &args.session {
         Some(id) => session.to_string().starts_with(id.as_str()),
-        // What `--new` opened has asked nothing else yet.
-        None => Some(*session) == newest && (!args.new || round.0 == 1),
+        // What `--new` opened was asked for nothing else.
+        None => Some(*session) == newest && (!args.new || *is_only),
     };
     let info = open.into_iter().find(fits).and_then(|(session, _)| hospital.info(session))?;
     (!has_other_rules(&info, args)).then_some(info)
@@ -89,6 +91,16 @@ enum Choice {
     Resume(Box<SessionInfo>),
     /// Open one.
     New(Box<Plan>),
+}
+
+impl Choice {
+    /// The session whose open round is gone on with.
+    fn resumed(&self) -> Option<SessionId> {
+        match self {
+            Choice::Resume(info) => Some(info.session),
+            Choice::Open(_) | Choice::New(_) => None,
+        }
+    }
 }
 
 fn choose(hospital: &Hospital, home: &Home, args: &SumArgs) -> anyhow::Result<Choice> {
@@ -203,10 +215,40 @@ fn may_pass(reason: &AbortReason) -> bool {
     )
 }
 
+/// Prints answers as they come: before it is stored that they did, as a sum is in no store and nobody could ask for it again.
+struct Printer {
+    json: bool,
+    /// The session that is asked in.
+    asked: Option<SessionId>,
+    /// Since when.
+    begun: Instant,
+    /// All that there may be an answer of.
+    sessions: Vec<SessionInfo>,
+}
+
+impl Printer {
+    fn hear(&self, event: &Event) -> anyhow::Result<()> {
+        let Event::Opened(answer) = event else { return Ok(()) };
+        let Some(info) = self.sessions.iter().find(|info| info.session == answer.session) else { return Ok(()) };
+        if self.asked != Some(answer.session) {
+            note!("an earlier question was answered:");
+        }
+        let report = Report::opened(answer, info, self.elapsed_ms());
+        match &report {
+            Report::Opened(opened) if !self.json => print(opened.text(&answer.snapshot)),
+            _ => print(report.json()),
+        }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        self.begun.elapsed().as_millis() as u64
+    }
+}
+
 /// A hospital at work.
 struct Asking {
     driver: Driver<Hospital>,
-    json: bool,
+    printer: Printer,
 }
 
 impl Asking {
@@ -218,18 +260,8 @@ impl Asking {
         Ok(())
     }
 
-    /// Leaves the questions that were open when this hospital was stopped: prints the answer of one that got it meanwhile,
-    /// which nobody could ask for again, and aborts the others, as nobody waits for them any more.
-    async fn leave(&mut self, open: &[SessionInfo], caught: Vec<Event>, started: Instant) -> anyhow::Result<()> {
-        for event in caught {
-            tell(&event);
-            if let Event::Opened(answer) = event
-                && let Some(info) = open.iter().find(|info| info.session == answer.session)
-            {
-                note!("an earlier question was answered:");
-                self.opened(&answer, info, started.elapsed().as_millis() as u64).await?;
-            }
-        }
+    /// Leaves the questions that are open since this hospital was stopped: nobody waits for their answers any more.
+    async fn leave(&mut self, open: &[SessionInfo]) -> anyhow::Result<()> {
         for info in open {
             self.driver.apply(|hospital, moment| anyhow::Ok(hospital.stop(moment, info.session, false))).await?;
         }
@@ -299,13 +331,13 @@ impl Asking {
         }
         self.settle().await?;
         let message = report.message.clone();
-        if self.json {
+        if self.printer.json {
             print(Report::Aborted(report).json())?;
         }
         Err(Aborted(message).into())
     }
 
-    /// Asks once, unless that is done, and prints the answer.
+    /// Asks once, unless that is done, until the answer is printed.
     async fn round(
         &mut self,
         info: &SessionInfo,
@@ -313,24 +345,26 @@ impl Asking {
         resumed: Option<Vec<Event>>,
         stop: &mut Stop,
     ) -> anyhow::Result<Outcome> {
-        let (begun, session) = (Instant::now(), info.session);
+        let session = info.session;
         let mut events = match resumed {
             Some(events) => events,
-            None => self.driver.apply(|hospital, moment| hospital.ask_until_answered(moment, session, ask)).await?,
+            None => {
+                (self.printer.asked, self.printer.begun) = (Some(session), Instant::now());
+                self.driver.apply(|hospital, moment| hospital.ask_until_answered(moment, session, ask)).await?
+            }
         };
         let mut waiting = Waiting::new();
         loop {
             for event in events {
                 tell(&event);
                 waiting.news(&event);
-                let elapsed = begun.elapsed().as_millis() as u64;
                 match event {
                     Event::Opened(answer) if answer.session == session => {
-                        self.opened(&answer, info, elapsed).await?;
+                        self.settle().await?;
                         return Ok(Outcome::Answered);
                     }
                     Event::Aborted { session: aborted, round, reason, advice } if aborted == session => {
-                        let report = NoAnswer::new(session, round, &reason, &advice, elapsed);
+                        let report = NoAnswer::new(session, round, &reason, &advice, self.printer.elapsed_ms());
                         return Ok(Outcome::Lost(Lost { report, may_pass: may_pass(&reason) }));
                     }
                     _ => {}
@@ -339,7 +373,7 @@ impl Asking {
             events = tokio::select! {
                 ready = self.driver.ready() => {
                     let ready = ready?;
-                    self.driver.take(ready).await?
+                    self.driver.take_hearing(ready, |event| self.printer.hear(event)).await?
                 }
                 () = waiting.long() => {
                     waiting.tell();
@@ -362,16 +396,6 @@ impl Asking {
                 note!("the broker is away: patients will see this round end by their own clocks");
                 Ok(())
             }
-        }
-    }
-
-    async fn opened(&mut self, answer: &Answer, info: &SessionInfo, elapsed: u64) -> anyhow::Result<()> {
-        // The receipt is on the board before the answer is printed.
-        self.settle().await?;
-        let report = Report::opened(answer, info, elapsed);
-        match &report {
-            Report::Opened(opened) if !self.json => print(opened.text(&answer.snapshot)),
-            _ => print(report.json()),
         }
     }
 }

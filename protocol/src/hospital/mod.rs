@@ -152,8 +152,9 @@ impl Hospital {
         self.put(moment, session, ask, last)
     }
 
-    /// The sessions, and their rounds, in which `ask` is open: asked before this hospital was stopped.
-    pub fn asking(&self, ask: &Ask) -> Vec<(SessionId, RoundNo)> {
+    /// The sessions in which `ask` is open, asked before this hospital was stopped; and whether each was never asked over another
+    /// snapshot.
+    pub fn asking(&self, ask: &Ask) -> Vec<(SessionId, bool)> {
         self.sessions.iter().filter_map(|(id, session)| Some((*id, session.asking(ask)?))).collect()
     }
 

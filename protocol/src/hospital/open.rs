@@ -42,6 +42,12 @@ pub(super) struct Begun {
 }
 
 impl Open {
+    /// Over what it was asked, round by round.
+    pub(super) fn snapshots(&self) -> impl Iterator<Item = &Snapshot> {
+        let past = self.past.iter().map(|past| &past.snapshot);
+        past.chain(self.begun.iter().map(|begun| &begun.snapshot))
+    }
+
     /// Stores which rounds were, and their cohorts.
     pub(super) fn save(&self, session: SessionId, desk: &mut HospitalDesk<'_>) {
         desk.out.put(session_key(session, "rounds"), wire::encode(&(self.last, &self.past, &self.begun)));

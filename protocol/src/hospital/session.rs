@@ -372,16 +372,17 @@ impl Session {
         }
     }
 
-    /// The round that is open, where it asks this.
-    pub(super) fn asking(&self, ask: &Ask) -> Option<RoundNo> {
+    /// Where the round that is open asks this, to be checked in this way: whether no round was over another snapshot.
+    pub(super) fn asking(&self, ask: &Ask) -> Option<bool> {
         let Stage::Open(open) = &self.stage else { return None };
-        let asked = &open.round.as_ref()?.asked;
-        let Begin { question, snapshot, scale, scaled_bound, .. } = &asked.begin;
+        let round = open.round.as_ref()?;
+        let Begin { question, snapshot, scale, scaled_bound, .. } = &round.asked.begin;
         let same = *question == ask.question
             && *snapshot == ask.snapshot
             && *scale == ask.scale
-            && *scaled_bound == ask.scaled_bound;
-        same.then_some(asked.round)
+            && *scaled_bound == ask.scaled_bound
+            && round.audit == ask.audit;
+        same.then(|| open.snapshots().all(|asked| asked == snapshot))
     }
 
     pub(super) fn is_in_round(&self) -> bool {
