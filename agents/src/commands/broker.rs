@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use certs::{Host, Register};
-use nats::{Broker, BrokerError, BrokerSettings, Inbox, Operator, Quota};
+use nats::{Broker, BrokerError, BrokerSettings, CallError, Inbox, Operator, Quota};
 use protocol::{Caretaker, Name, Purge, Role};
 use tokio::process::Command;
 
@@ -74,7 +74,7 @@ struct Keeper {
     purges: VecDeque<(Instant, Purge)>,
     parties: Vec<(Role, Name)>,
     register: Changes,
-    /// Ends that are none.
+    /// Ends that are none, and looks at the register that fail.
     junk: Quota,
 }
 
@@ -163,18 +163,32 @@ impl Keeper {
 
     /// Lists who was enrolled since the last look, and no longer who was revoked; nobody else is dropped.
     async fn follow_register(&mut self) -> anyhow::Result<()> {
-        let register = Changes::of(&self.home)?;
-        if register == self.register {
-            return Ok(());
-        }
-        let new = unknown(parties(&self.home)?, &self.parties);
+        let Look { register, issued } = match Look::since(&self.register, &self.home) {
+            Ok(Some(look)) => look,
+            Ok(None) => return Ok(()),
+            // Say as the CA is being moved, or an entry is damaged: the study goes on as it is.
+            Err(error) => {
+                if let Some(note) = self.junk.pass() {
+                    tracing::warn!("nobody is admitted or cut off: {error:#}{note}");
+                }
+                return Ok(());
+            }
+        };
+        let new = unknown(issued, &self.parties, &register.revoked);
         // A listing that is made while a folder changes may miss a name: only who was revoked goes.
         let known = self.parties.iter().cloned();
         let (gone, mut listed): (Vec<_>, Vec<_>) = known.partition(|(_, name)| register.revoked.contains(name));
         listed.extend(new.iter().cloned());
         if !new.is_empty() || !gone.is_empty() {
             self.broker.reload(&listed).await?;
-            self.admit(&new).await?;
+            match self.admit(&new).await {
+                // A busy nats-server is asked again at the next look.
+                Err(error) if error.may_pass() => {
+                    tracing::debug!(%error, "admitting again");
+                    return Ok(());
+                }
+                admitted => admitted?,
+            }
             self.cut_off(&gone).await;
         }
         (self.parties, self.register) = (listed, register);
@@ -182,7 +196,7 @@ impl Keeper {
     }
 
     /// Makes the consumers of those who were just listed.
-    async fn admit(&self, new: &[(Role, Name)]) -> anyhow::Result<()> {
+    async fn admit(&self, new: &[(Role, Name)]) -> Result<(), CallError> {
         for (role, name) in followers(new) {
             self.operator.make_consumers(role, &name).await?;
         }
@@ -203,6 +217,26 @@ impl Keeper {
         if !gone.is_empty() {
             note!("cut off {}", protocol::list(&names(gone)));
         }
+    }
+}
+
+/// What the CA's register says after a change.
+struct Look {
+    register: Changes,
+    /// All who were issued a name.
+    issued: Vec<(Role, Name)>,
+}
+
+impl Look {
+    /// What is new since `before`. Who was revoked stays so, whatever the register says later.
+    fn since(before: &Changes, home: &Home) -> anyhow::Result<Option<Self>> {
+        let mut register = Changes::of(home)?;
+        register.revoked.extend(before.revoked.iter().cloned());
+        if register == *before {
+            return Ok(None);
+        }
+        let subjects = Register::of(home.ca_dir()).all()?.into_iter().map(|certificate| certificate.subject().clone());
+        Ok(Some(Self { register, issued: subjects.map(|subject| (subject.role, subject.name)).collect() }))
     }
 }
 
@@ -227,11 +261,11 @@ impl Changes {
     }
 }
 
-/// Those of `found` that are not among `known`.
-fn unknown(mut found: Vec<(Role, Name)>, known: &[(Role, Name)]) -> Vec<(Role, Name)> {
+/// Those who were issued a name and are neither known nor revoked.
+fn unknown(mut issued: Vec<(Role, Name)>, known: &[(Role, Name)], revoked: &BTreeSet<Name>) -> Vec<(Role, Name)> {
     let known: BTreeSet<&Name> = known.iter().map(|(_, name)| name).collect();
-    found.retain(|(_, name)| !known.contains(name));
-    found
+    issued.retain(|(_, name)| !known.contains(name) && !revoked.contains(name));
+    issued
 }
 
 fn names(parties: &[(Role, Name)]) -> Vec<Name> {
@@ -329,9 +363,26 @@ mod tests {
     }
 
     #[test]
-    fn who_is_listed_already_is_not_admitted_again() {
+    fn who_is_listed_or_revoked_is_not_admitted_again() {
         let party = |who: &str| (Role::Patient, name(who));
-        let known = [party("bob"), party("alice")];
-        assert_eq!(unknown(vec![party("alice"), party("dave")], &known), [party("dave")]);
+        let issued = ["alice", "carol", "dave"].map(party).into();
+        assert_eq!(unknown(issued, &[party("bob"), party("alice")], &[name("carol")].into()), [party("dave")]);
+    }
+
+    #[test]
+    fn who_was_revoked_stays_so_without_the_register() {
+        let (_dir, home) = new_home();
+        enrol(&home, &name("alice"), None).unwrap();
+        home.authority().unwrap().revoke(&name("alice")).unwrap();
+        let before = Changes::of(&home).unwrap();
+        assert!(before.revoked.contains(&name("alice")));
+        fs::rename(home.ca_dir(), home.path().join("away")).unwrap();
+        assert!(Look::since(&before, &home).is_err(), "a CA that is away says nothing");
+        // And as it was before.
+        fs::rename(home.path().join("away"), home.ca_dir()).unwrap();
+        fs::remove_dir_all(home.ca_dir().join(certs::REVOKED)).unwrap();
+        enrol(&home, &name("bob"), None).unwrap();
+        let Look { register, issued } = Look::since(&before, &home).unwrap().unwrap();
+        assert!(issued.contains(&(Role::Member, name("alice"))) && register.revoked.contains(&name("alice")));
     }
 }
