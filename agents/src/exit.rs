@@ -41,11 +41,14 @@ pub fn code(error: &anyhow::Error) -> i32 {
 
 /// Whether the broker lists the party no longer that the error is of: it refuses it as it would one that starts.
 pub fn is_cut_off(error: &anyhow::Error) -> bool {
-    let call = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref() {
+    let by_call = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref() {
         Some(nats::BoardError::Call(call)) => matches!(call, nats::CallError::CutOff { .. }),
         _ => matches!(cause.downcast_ref(), Some(nats::CallError::CutOff { .. })),
     };
-    error.chain().any(call)
+    let by_link = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(nats::LinkError::NotListed { .. }))
+    };
+    error.chain().any(|cause| by_call(cause) || by_link(cause))
 }
 
 /// Whether the user can mend this by saying something else, or by setting something right.

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use protocol::{Record, Snapshot};
@@ -20,7 +20,7 @@ pub const LOOK: Duration = Duration::from_millis(50);
 /// How long an agent may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// After so long nobody waits any more for what lies there.
+/// After so long nobody writes or reads a draft or an answer any more.
 const ABANDONED: Duration = Duration::from_secs(60);
 
 /// What another process is still writing.
@@ -72,8 +72,8 @@ async fn wait_for(answered: &Path) -> std::io::Result<String> {
     }
 }
 
-/// The offers that wait in `dir`, each with the file to answer it by. What a process began or was told that was killed
-/// meanwhile goes.
+/// The offers that wait in `dir`, in the order in which they were made, each with the file to answer it by. What a process left
+/// that was killed meanwhile goes: data that it would hear are not taken must not be.
 ///
 /// # Errors
 /// If the folder cannot be read.
@@ -86,7 +86,8 @@ pub fn waiting(dir: &Path) -> std::io::Result<Vec<(PathBuf, Offer)>> {
     let mut offers = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        if is_abandoned(&path) {
+        let Some(made) = fs::metadata(&path).and_then(|file| file.modified()).ok() else { continue };
+        if is_abandoned(&path, made) {
             fs::remove_file(&path)?;
         } else if path.extension().is_some_and(|extension| extension == OFFER) {
             // Who offered may have given up by now.
@@ -97,11 +98,12 @@ pub fn waiting(dir: &Path) -> std::io::Result<Vec<(PathBuf, Offer)>> {
             let bytes = Zeroizing::new(fs::read(&claimed)?);
             fs::remove_file(&claimed)?;
             if let Ok(offer) = rmp_serde::from_slice(&bytes) {
-                offers.push((path.with_extension(ANSWER), offer));
+                offers.push((made, path.with_extension(ANSWER), offer));
             }
         }
     }
-    Ok(offers)
+    offers.sort_by_key(|(made, ..)| *made);
+    Ok(offers.into_iter().map(|(_, answer, offer)| (answer, offer)).collect())
 }
 
 /// Answers an offer: with nothing where it was taken, else with the reason.
@@ -123,11 +125,14 @@ pub fn clear(dir: &Path) -> std::io::Result<()> {
     drafts::clear(&folder(dir), OF_RUNNING)
 }
 
-/// Whether it is a draft or an answer of which nobody knows any more.
-fn is_abandoned(path: &Path) -> bool {
-    let of_another = path.extension().is_some_and(|extension| extension == DRAFT || extension == ANSWER);
-    let age = || fs::metadata(path).and_then(|file| file.modified()).ok()?.elapsed().ok();
-    of_another && age().is_some_and(|age| age > ABANDONED)
+/// Whether nobody knows any more of what was put there at this time.
+fn is_abandoned(path: &Path, made: SystemTime) -> bool {
+    let patience = match path.extension().and_then(|extension| extension.to_str()) {
+        Some(DRAFT | ANSWER) => ABANDONED,
+        Some(OFFER) => PATIENCE,
+        _ => return false,
+    };
+    made.elapsed().is_ok_and(|age| age > patience)
 }
 
 /// The agent's own file beside that of an offer.
@@ -145,11 +150,16 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::fs::File;
-    use std::time::SystemTime;
 
     use super::*;
     use crate::input::value_record;
     use crate::profile::Profile;
+
+    fn offer(label: &str) -> Vec<u8> {
+        let schema = Profile::standard(&certs::Study::default()).schema;
+        let offer = Offer { snapshot: label.parse().unwrap(), record: value_record("7", &schema).unwrap() };
+        rmp_serde::to_vec(&offer).unwrap()
+    }
 
     #[test]
     fn data_that_a_killed_agent_had_taken_go_and_what_waits_stays() {
@@ -170,21 +180,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| folder(dir.path()).join(name);
         fs::create_dir(folder(dir.path())).unwrap();
-        let old = SystemTime::now() - ABANDONED - Duration::from_secs(1);
-        for name in ["1.draft", "2.answer", "3.draft", "4.answer"] {
-            fs::write(at(name), "").unwrap();
+        let second = Duration::from_secs(1);
+        let old = [("1.draft", ABANDONED + second), ("2.answer", ABANDONED + second), ("3.offer", PATIENCE + second)];
+        let new = [("4.draft", PATIENCE), ("5.answer", PATIENCE), ("7.offer", second), ("6.offer", 2 * second)];
+        for (name, age) in old.into_iter().chain(new) {
+            fs::write(at(name), offer(name)).unwrap();
+            File::open(at(name)).unwrap().set_modified(SystemTime::now() - age).unwrap();
         }
-        ["1.draft", "2.answer"].iter().for_each(|name| File::open(at(name)).unwrap().set_modified(old).unwrap());
-        assert!(waiting(dir.path()).unwrap().is_empty());
-        assert!(!at("1.draft").exists() && !at("2.answer").exists());
-        assert!(at("3.draft").exists() && at("4.answer").exists());
+        let waiting = waiting(dir.path()).unwrap();
+        let labels: Vec<_> = waiting.iter().map(|(_, offer)| offer.snapshot.to_string()).collect();
+        assert_eq!(labels, ["6.offer", "7.offer"], "the older one first");
+        let mut left: Vec<_> =
+            fs::read_dir(folder(dir.path())).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["4.draft", "5.answer"]);
     }
 
     #[tokio::test]
     async fn an_offer_is_in_place_as_a_whole_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
-        let schema = Profile::standard(&certs::Study::default()).schema;
-        let offer = Offer { snapshot: "1".parse().unwrap(), record: value_record("7", &schema).unwrap() };
+        let offer: Offer = rmp_serde::from_slice(&offer("1")).unwrap();
         let handed = async || tokio::time::timeout(LOOK, hand_over(dir.path(), &offer)).await;
         handed().await.unwrap_err();
         let (_, taken) = waiting(dir.path()).unwrap().pop().unwrap();

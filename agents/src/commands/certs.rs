@@ -176,8 +176,7 @@ fn sign(home: &Home, args: &SignArgs) -> Result<Answer> {
     let _alone = home.lock()?;
     let requests: Vec<(Request, PathBuf)> =
         args.files.iter().map(|file| read_request(home, file)).collect::<Result<_>>()?;
-    let dirs = requests.iter().map(|(request, _)| home.party_dir(request.name()));
-    dirs.into_iter().try_for_each(|dir| clear_drafts(&dir))?;
+    requests.iter().filter_map(|(_, to)| to.parent()).try_for_each(|dir| clear_drafts(&Path::new(".").join(dir)))?;
     let not_after = (OffsetDateTime::now_utc() + Duration::days(args.days.into())).min(ca.not_after());
     let signed: Vec<Answer> =
         requests.iter().map(|(request, to)| sign_one(&ca, request, args.role, not_after, to)).collect::<Result<_>>()?;

@@ -49,11 +49,7 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
         None if !home.state_path(&name).exists() => Some(ask_value(&name, &profile.schema)?),
         None => None,
     };
-    if dir.join(TABLE).exists() {
-        usage!(
-            "`{name}` is a row of a table that `ward up --csv` served in this home: choose another name, or another --home"
-        );
-    }
+    check_no_row(&dir, &name)?;
     super::prepare(home)?;
     if home.has_ca() {
         write_if_new(home, &name, &profile)?;
@@ -71,6 +67,8 @@ pub async fn run(home: &Home, way: &Way, args: PatientArgs, tied: bool) -> anyho
         }
         Err(error) => return Err(error.into()),
     };
+    // It may have become one meanwhile.
+    check_no_row(&dir, &name)?;
     offers::clear(&dir)?;
     let store = Store::open(&home.state_path(&name))?;
     let mut agent = Agent::new(home, way, credentials, &profile, store)?;
@@ -146,6 +144,15 @@ fn with_flags(
 
 /// Marks a party whose state is in the store of the tables: what it shared is remembered in one place only.
 const TABLE: &str = "table";
+
+fn check_no_row(dir: &Path, name: &Name) -> anyhow::Result<()> {
+    if dir.join(TABLE).exists() {
+        usage!(
+            "`{name}` is a row of a table that `ward up --csv` served in this home: choose another name, or another --home"
+        );
+    }
+    Ok(())
+}
 
 /// The value that `ward up` hands over: not in the list of processes, where everybody could read it.
 fn first_line() -> anyhow::Result<SecretText> {
